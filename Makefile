@@ -1,0 +1,49 @@
+# Every target prepares .venv itself, from the pinned set in constraints.txt.
+
+PYTHON ?=
+BIN := .venv/bin
+STAMP := .venv/installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint bench-embed clean
+
+# Draws the sample catalog and embeds it, in ./demo.
+demo: $(STAMP)
+	@$(BIN)/shelfmark demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy --no-error-summary
+
+bench-embed: $(STAMP)
+	@$(BIN)/python -m benchmarks.embed_throughput $(ARGS)
+
+clean:
+	@rm -rf .venv build demo dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A candidate is run, not only looked up: version managers leave names on PATH that do not start.
+$(STAMP): setup.py constraints.txt
+	@if [ ! -x $(BIN)/pip ]; then \
+	    found='no Python'; chosen=''; \
+	    for candidate in $(or $(PYTHON),python3.12 python3.11 python3.10 python3); do \
+	        version=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	        case $$version in \
+	            3.10|3.11|3.12) chosen=$$candidate; break;; \
+	            *) found="$$version at $$(command -v "$$candidate")";; \
+	        esac; \
+	    done; \
+	    if [ -z "$$chosen" ]; then \
+	        echo "shelfmark needs Python 3.10-3.12; found $$found; set PYTHON=/path/to/python3.11" >&2; exit 1; \
+	    fi; \
+	    "$$chosen" -m venv .venv; \
+	fi
+	@echo 'Installing the pinned set into .venv (some minutes the first time, 2 GB)'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,91 @@
+"""Where a worker gets its encoder from: the store's weights, the chosen precision, one model per process."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from encoder.model import KerasEncoder, choose_precision, default_batch_size, load_encoder
+from encoder.spec import EncoderSpec
+from store.location import Store
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+def weights_path(sha256: str) -> str:
+    """Where weights lie, relative to the store."""
+    return f"weights/{sha256}.weights.h5"
+
+
+def publish_weights(store: Store, local: Path, sha256: str) -> None:
+    """Copies weights into the store under their digest, unless they are there already.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    path = weights_path(sha256)
+    if store.size_bytes(path) != local.stat().st_size:
+        store.replace(path, local.read_bytes())
+
+
+def fetch_weights(store: Store, sha256: str) -> Path:
+    """A local copy of a store's weights, fetched once per machine.
+
+    Raises:
+        FileNotFoundError: The store has no such weights.
+    """
+    direct = Path(store.full_path(weights_path(sha256)))
+    if "://" not in store.uri and direct.is_file():
+        return direct
+    cached = Path(tempfile.gettempdir()) / "shelfmark-weights" / f"{sha256}.weights.h5"
+    if not cached.is_file():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=cached.parent)
+        with os.fdopen(descriptor, "wb") as target, store.open(weights_path(sha256)) as source:
+            shutil.copyfileobj(source, target)
+        os.replace(partial, cached)
+    return cached
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KerasEncoderSource:
+    """A Keras backbone whose weights lie in the store.
+
+    Attributes:
+        store: Holds the weights.
+        spec: The encoder; its precision stands only where `precision` is not "auto".
+        precision: As asked for.
+        batch_size: Pictures per batch, or 0 for what suits the worker's hardware.
+    """
+
+    store: Store
+    spec: EncoderSpec
+    precision: str = "auto"
+    batch_size: int = 0
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures the encoder takes, in pixels."""
+        return self.spec.image_size
+
+    @property
+    def fixed_spec(self) -> EncoderSpec | None:
+        """The spec, where the precision was given."""
+        return None if self.precision == "auto" else dataclasses.replace(self.spec, precision=self.precision)
+
+    def choose(self, pixels: npt.NDArray[np.uint8]) -> tuple[EncoderSpec, str]:
+        """The spec for this hardware, checked on uint8[n, S, S, 3] pictures, and a warning or ""."""
+        path = fetch_weights(self.store, self.spec.weights_sha256)
+        precision, warning = choose_precision(self.precision, self.spec, path, pixels)
+        return dataclasses.replace(self.spec, precision=precision), warning or ""
+
+    def load(self, spec: EncoderSpec) -> KerasEncoder:
+        """The model, one per process."""
+        path = fetch_weights(self.store, spec.weights_sha256)
+        return load_encoder(spec, path, self.batch_size or default_batch_size())

@@ -1,0 +1,92 @@
+"""What a person sees: a progress line on a terminal, a log line now and then elsewhere, and nothing of the libraries."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import types
+import warnings
+
+from transforms.progress import Progress, ProgressFile
+
+_TERMINAL_EVERY_S = 0.5
+_LOG_EVERY_S = 30.0
+
+LOG = logging.getLogger("shelfmark")
+
+
+def quiet_libraries(verbose: bool) -> None:
+    """Sends Shelfmark's own messages to stderr and, unless `verbose`, silences every library's."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    if verbose:
+        logging.basicConfig(level=logging.INFO)
+        return
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.CRITICAL)
+    for name in ("apache_beam", "absl", "tensorflow", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def describe_progress(progress: Progress, now_s: float) -> str:
+    """One line: pictures done of total, rate since the first embedding, rejected, time left."""
+    done = progress.embedded + progress.rejected
+    if not progress.total:
+        return "reading the catalog"
+    if not done:
+        return f"0 of {progress.total:,} pictures: loading the model"
+    line = f"{done:,} of {progress.total:,} pictures"
+    elapsed_s = now_s - progress.first_embedding_at_s
+    if progress.first_embedding_at_s and elapsed_s > 1:
+        rate = progress.embedded / elapsed_s
+        line += f", {rate:.1f}/s"
+        if rate:
+            line += f", {format_seconds((progress.total - done) / rate)} left"
+    return line + (f", {progress.rejected:,} rejected" if progress.rejected else "")
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as a person says them: 42s, 3m12s, 2h05m."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class ProgressDisplay:
+    """Shows a run's progress on stderr from a thread of its own while the `with` block runs."""
+
+    def __init__(self, progress: ProgressFile) -> None:
+        self._progress = progress
+        self._stop = threading.Event()
+        self._terminal = sys.stderr.isatty()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> ProgressDisplay:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def _show(self) -> None:
+        while not self._stop.wait(_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S):
+            line = describe_progress(self._progress.read(), time.time())
+            if self._terminal:
+                sys.stderr.write(f"\r\033[K{line}")
+                sys.stderr.flush()
+            else:
+                LOG.info(line)

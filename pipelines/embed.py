@@ -1,0 +1,199 @@
+"""`shelfmark embed`: a catalog becomes a snapshot."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from encoder.backbones import find_backbone
+from encoder.source import KerasEncoderSource, publish_weights
+from encoder.spec import EncoderSpec
+from encoder.weights import ResolvedWeights, resolve_weights
+from pipelines.beam_flags import is_local
+from pipelines.console import ProgressDisplay
+from store.errors import GateRefused, StoreError, UserError
+from store.location import Store
+from store.snapshot import (
+    MANIFEST,
+    REFUSED,
+    SnapshotManifest,
+    new_name,
+    read_manifest,
+    snapshot_folder,
+)
+from transforms.catalog import Catalog, ReadCatalog, find_catalog
+from transforms.embeddings import ChooseEncoder, EmbedOptions, EmbedShards, EncoderSource
+from transforms.progress import ProgressFile
+from transforms.shards import ShardCatalog
+from transforms.snapshot import CommitSnapshot, SnapshotRequest
+from transforms.tables import table_kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncoderRequest:
+    """The encoder a user asked for.
+
+    Attributes:
+        backbone: A keras.applications name.
+        weights: imagenet, a file, random or random:SEED.
+        precision: auto, float32, bfloat16 or float16.
+        image_size: Side in pixels, or 0 for the backbone's own.
+        resize: pad, crop or stretch.
+        batch_size: Pictures per batch, or 0 for what suits the hardware.
+    """
+
+    backbone: str = "resnet50"
+    weights: str = "imagenet"
+    precision: str = "auto"
+    image_size: int = 0
+    resize: str = "pad"
+    batch_size: int = 0
+
+
+def prepare_encoder(store: Store, request: EncoderRequest) -> tuple[KerasEncoderSource, ResolvedWeights]:
+    """Resolves weights once, here, and puts them into the store for the workers.
+
+    Raises:
+        UserError: Unknown backbone, weights that cannot be had or belong to another architecture.
+    """
+    backbone = find_backbone(request.backbone)
+    image_size = request.image_size or backbone.default_image_size
+    scratch = Path(tempfile.mkdtemp(prefix="shelfmark-weights-"))
+    try:
+        resolved = resolve_weights(request.weights, backbone, image_size, scratch)
+        publish_weights(store, resolved.path, resolved.sha256)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    spec = EncoderSpec(
+        backbone=backbone.name,
+        weights=resolved.label,
+        weights_sha256=resolved.sha256,
+        precision="float32",
+        image_size=image_size,
+        resize=request.resize,
+        embedding_dim=resolved.embedding_dim,
+    )
+    return KerasEncoderSource(store, spec, request.precision, request.batch_size), resolved
+
+
+def open_catalog(uri: str, store: Store, snapshot: str, fetch_bytes: Any) -> Catalog:
+    """Finds a catalog; a table behind http(s) is first copied into the snapshot's folder, for every worker to read.
+
+    Args:
+        uri: As the user gave it.
+        store: Where the copy goes.
+        snapshot: The run's snapshot.
+        fetch_bytes: URI -> bytes, for http(s).
+
+    Raises:
+        UserError: See `find_catalog`.
+    """
+    if not re.match(r"https?://", uri):
+        return find_catalog(uri)
+    name = re.sub(r"[?#].*", "", uri).rsplit("/", 1)[-1]
+    if table_kind(name) is None:
+        raise UserError(f"--catalog {uri}: expected a .csv, .jsonl or .parquet table behind http(s), found {name!r}")
+    path = f"{snapshot_folder(snapshot)}/catalog-{name}"
+    store.replace(path, fetch_bytes(uri))
+    return find_catalog(uri, pattern=store.full_path(path), base=uri.rsplit("/", 1)[0])
+
+
+def build_pipeline(
+    pipeline: beam.Pipeline,
+    catalog: Catalog,
+    source: EncoderSource,
+    store: Store,
+    request: SnapshotRequest,
+    options: EmbedOptions,
+) -> None:
+    """Composes the journey from catalog to snapshot."""
+    folder = snapshot_folder(request.snapshot)
+    rows = pipeline | "ReadCatalog" >> ReadCatalog(catalog)
+    row_count = rows | "CountRows" >> beam.combiners.Count.Globally()
+    _ = row_count | "AnnounceTotal" >> beam.Map(_announce, options.progress)
+    spec = beam.pvalue.AsSingleton(rows | "ChooseEncoder" >> ChooseEncoder(source, options))
+    count = beam.pvalue.AsSingleton(row_count)
+    _ = (
+        rows
+        | "ShardCatalog" >> ShardCatalog(count)
+        | "EmbedShards" >> EmbedShards(source, spec, store, folder, options)
+        | "CommitSnapshot" >> CommitSnapshot(store, request, count, spec)
+    )
+
+
+def _announce(total: int, progress: ProgressFile) -> None:
+    progress.record(total=total)
+
+
+def embed(
+    catalog: Catalog,
+    source: EncoderSource,
+    store: Store,
+    request: SnapshotRequest,
+    options: EmbedOptions,
+    beam_options: PipelineOptions,
+) -> SnapshotManifest:
+    """Runs the pipeline to its end and reads what it committed.
+
+    Raises:
+        GateRefused: Too many rows were rejected; nothing was committed.
+        StoreError, UserError: The run failed; the message is the cause's.
+    """
+    pipeline = beam.Pipeline(options=beam_options)
+    build_pipeline(pipeline, catalog, source, store, request, options)
+    try:
+        if is_local(beam_options):
+            with ProgressDisplay(options.progress):
+                state = pipeline.run().wait_until_finish()
+        else:
+            state = pipeline.run().wait_until_finish()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except Exception as error:
+        raise StoreError(root_cause(str(error))) from error
+    if state != PipelineState.DONE:
+        raise StoreError(f"the pipeline ended {state}; nothing was committed")
+    return _outcome(store, request)
+
+
+def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:
+    folder = snapshot_folder(request.snapshot)
+    if store.size_bytes(f"{folder}/{MANIFEST}") is not None:
+        return read_manifest(store, request.snapshot)
+    if store.size_bytes(f"{folder}/{REFUSED}") is None:
+        raise StoreError("the pipeline ended without a snapshot and without a refusal; look at the runner's log")
+    refused = SnapshotManifest.from_json(store.read(f"{folder}/{REFUSED}"))
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.rejected_by_reason.items())
+    raise GateRefused(
+        f"not committed: {refused.counts.rejected:,} of {refused.counts.catalog_rows:,} rows were rejected ({reasons}), "
+        f"more than --max_reject_ratio {request.max_reject_ratio:g}; the rejects are listed in "
+        f"{store.full_path(folder)}/rejected-*.parquet"
+    )
+
+
+def root_cause(text: str) -> str:
+    """The last error named in a runner's report, on one line, without tracebacks and step names."""
+    lines = re.findall(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Refused|Interrupt)\b: ?(.*)$", text, re.MULTILINE)
+    cause = lines[-1] if lines else (text.strip().splitlines() or ["unknown error"])[-1]
+    return re.sub(r"\s*\[while running .*", "", cause).strip()
+
+
+def started_now() -> tuple[str, datetime.datetime]:
+    """A new snapshot's name and the time it stands for."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return new_name(now), now
+
+
+def total_bytes(manifest: SnapshotManifest) -> int:
+    """Size of a snapshot's files."""
+    return sum(file.bytes for file in manifest.files)
+

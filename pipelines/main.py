@@ -1,0 +1,161 @@
+"""The `shelfmark` command: parses flags, runs a command, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.console import LOG, quiet_libraries
+from store.errors import GateRefused, StoreError, UserError
+
+EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_GATE_REFUSED = 0, 1, 2, 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0 done; 2 the caller's mistake; 3 a quality gate refused, nothing was published; 1 anything else.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = "--verbose" in arguments
+    quiet_libraries(verbose)
+    try:
+        return _run(arguments)
+    except UserError as error:
+        return _fail(EXIT_USER_ERROR, error)
+    except GateRefused as error:
+        return _fail(EXIT_GATE_REFUSED, error)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted; nothing was committed")
+    except (StoreError, OSError, MemoryError) as error:
+        if verbose:
+            LOG.exception("details")
+        return _fail(EXIT_FAILED, error)
+
+
+def _fail(code: int, error: object) -> int:
+    sys.stderr.write(f"shelfmark: {' '.join(str(error).split())}\n")
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    from pipelines.flags import build_parser
+
+    parser = build_parser()
+    flags, rest = parser.parse_known_args(arguments)
+    if rest and flags.command != "embed":
+        raise UserError(f"unknown flag {rest[0]}; see shelfmark {flags.command} --help")
+    if flags.command == "embed":
+        return _embed(flags, rest)
+    return {"demo": _demo, "sample-catalog": _sample_catalog, "doctor": _doctor}[flags.command](flags)
+
+
+def _print(flags: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
+    if flags.format == "json":
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    elif text:
+        print(text)
+
+
+def _doctor(flags: argparse.Namespace) -> int:
+    from pipelines.doctor import examine, render
+
+    report = examine()
+    _print(flags, render(report), report.to_dict())
+    return EXIT_DONE if report.healthy else EXIT_FAILED
+
+
+def _sample_catalog(flags: argparse.Namespace) -> int:
+    table = _draw(Path(flags.directory), flags.items, flags.views, flags.seed)
+    pictures = flags.items * flags.views
+    _print(flags, f"{pictures:,} pictures of {flags.items:,} items: {table}", {"catalog": str(table), "pictures": pictures})
+    return EXIT_DONE
+
+
+def _draw(directory: Path, items: int, views: int, seed: int) -> Path:
+    from samples.catalog import draw_catalog
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[Kdrawing {done:,} of {total:,} pictures" if done < total else "\r\033[K")
+
+    return draw_catalog(directory, items=items, views=views, seed=seed, progress=show)
+
+
+def _demo(flags: argparse.Namespace) -> int:
+    from pipelines.flags import build_parser
+
+    directory = Path(flags.directory)
+    LOG.info(f"1. Drawing {flags.items} products, {flags.views} pictures of each, in {directory / 'catalog'}")
+    table = _draw(directory / "catalog", flags.items, flags.views, seed=0)
+    LOG.info(f"2. Embedding them: shelfmark embed --catalog {table} --store {directory / 'store'}")
+    command = ["embed", "--catalog", str(table), "--store", str(directory / "store"), "--format", flags.format]
+    try:
+        return _embed(build_parser().parse_args(command), [])
+    except UserError as error:
+        if "ImageNet" not in str(error):
+            raise
+        LOG.warning(f"   {error}")
+    LOG.warning("   Going on with --weights random: UNTRAINED weights. The run is real, its similarities mean nothing.")
+    return _embed(build_parser().parse_args([*command, "--weights", "random"]), [])
+
+
+def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
+    from encoder.decode import DecodeOptions
+    from pipelines import embed
+    from pipelines.beam_flags import parse_beam_flags
+    from pipelines.summary import snapshot_document, snapshot_table
+    from store.location import Store
+    from transforms.fetch import FetchOptions, ImageFetcher
+    from transforms.progress import ProgressFile
+    from transforms.snapshot import SnapshotRequest
+
+    beam_options = parse_beam_flags(beam_flags)
+    store = Store(flags.store)
+    snapshot, now = embed.started_now()
+    fetch = FetchOptions(**{name: getattr(flags, name) for name in _FETCH_FLAGS})
+    fetcher = ImageFetcher(fetch)
+    catalog = embed.open_catalog(flags.catalog, store, snapshot, fetcher.fetch)
+    fetcher.close()
+    store.check_writable()
+    encoder = embed.EncoderRequest(**{name: getattr(flags, name) for name in _ENCODER_FLAGS})
+    source, weights = embed.prepare_encoder(store, encoder)
+    if not weights.trained:
+        LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
+    hints = tuple((name, getattr(flags, name)) for name in ("min_ram", "accelerator") if getattr(flags, name))
+    with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
+        progress = os.path.join(scratch, "progress")
+        Path(progress).touch()
+        options = embed.EmbedOptions(
+            base=catalog.base,
+            decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
+            fetch=fetch,
+            progress=ProgressFile(progress),
+            resource_hints=hints,
+        )
+        request = SnapshotRequest(snapshot, flags.catalog, now.isoformat(), flags.max_reject_ratio)
+        manifest = embed.embed(catalog, source, store, request, options, beam_options)
+    _print(flags, snapshot_table(store, manifest), snapshot_document(store, manifest))
+    return EXIT_DONE
+
+
+_ENCODER_FLAGS = ("backbone", "weights", "precision", "image_size", "resize", "batch_size")
+_FETCH_FLAGS = (
+    "max_image_bytes",
+    "parallel_fetches",
+    "connections_per_host",
+    "connect_timeout_s",
+    "read_timeout_s",
+    "deadline_s",
+    "attempts",
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

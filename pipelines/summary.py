@@ -1,0 +1,32 @@
+"""What a run says at its end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from store.location import Store
+from store.snapshot import SnapshotManifest, snapshot_folder
+
+
+def snapshot_document(store: Store, manifest: SnapshotManifest) -> dict[str, Any]:
+    """The manifest, and where the snapshot lies."""
+    document: dict[str, Any] = json.loads(manifest.to_json())
+    return {"path": store.full_path(snapshot_folder(manifest.snapshot)), **document}
+
+
+def snapshot_table(store: Store, manifest: SnapshotManifest) -> str:
+    """A short table: rows, embedded, rejected by reason, pictures/s, bytes, where the snapshot is."""
+    counts, encoder = manifest.counts, manifest.encoder
+    size = sum(file.bytes for file in manifest.files)
+    lines = [
+        ("rows", f"{counts.catalog_rows:,}"),
+        ("embedded", f"{counts.embedded:,}"),
+        ("rejected", f"{counts.rejected:,}"),
+        *((f"  {reason}", f"{count:,}") for reason, count in manifest.rejected_by_reason.items()),
+        ("pictures/s", f"{manifest.timing['pictures_per_s']:.1f} over {manifest.timing['seconds']:.1f} s, start-up included"),
+        ("bytes", f"{size:,} in {len(manifest.files)} files"),
+        ("encoder", f"{encoder['backbone']} {encoder['precision']}, weights {encoder['weights']}"),
+        ("snapshot", store.full_path(snapshot_folder(manifest.snapshot))),
+    ]
+    return "\n".join(f"{name:<14}{value}" for name, value in lines)

@@ -1,0 +1,38 @@
+"""Metadata and dependencies. Beam's --setup_file ships this file and its packages to a cluster's workers as is."""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+PACKAGES = ["store", "encoder", "transforms", "index_builder", "serving", "samples", "pipelines"]
+
+setup(
+    name="shelfmark",
+    version="0.1.0",
+    description="Embeds the pictures of a product catalog and answers what looks like this",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
+    # The newest set that loads together: tensorflow-io's last release does not load with TensorFlow 2.18 or later, and
+    # each ScaNN wheel is built for one TensorFlow minor.
+    install_requires=[
+        "tensorflow==2.17.1",
+        "tensorflow-io==0.37.1",
+        # Its only wheels are for Linux on x86-64: elsewhere Shelfmark embeds, but builds and searches no index.
+        'scann==1.3.4; sys_platform == "linux" and platform_machine == "x86_64"',
+        "apache-beam==2.77.0",
+        "numpy>=1.26,<2",
+        "pyarrow>=25,<26",
+        "Pillow>=11.3",  # the first release that reads AVIF by itself
+        "urllib3>=2.2,<3",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]==2.17.1"],
+        "gcp": ["apache-beam[gcp]==2.77.0"],
+        "aws": ["apache-beam[aws]==2.77.0"],
+        "azure": ["apache-beam[azure]==2.77.0"],
+        "dev": ["hypothesis", "mypy", "psutil", "pytest", "ruff"],
+    },
+    entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},
+)

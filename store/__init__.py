@@ -1,0 +1,1 @@
+"""What lies on disk and what it means: schemas, manifests, paths, atomic publication. Needs pyarrow and numpy only."""

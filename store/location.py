@@ -1,0 +1,138 @@
+"""One store, one URI: reading and writing files in a local folder, gs:// or s3:// alike."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+
+from store.errors import StoreError, UserError
+
+
+@functools.lru_cache(maxsize=16)
+def _open_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    if "://" not in uri:
+        return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
+    try:
+        return pyarrow.fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"--store {uri}: expected a local folder, gs://bucket/path or s3://bucket/path ({error})") from error
+
+
+@contextlib.contextmanager
+def _as_store_error(action: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cause = "no space left on device; free some space or choose another --store" if full else str(error)
+        raise StoreError(f"cannot {action} {path}: {cause}") from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Store:
+    """A place that holds snapshots, weights and indexes.
+
+    Paths given to the methods are relative to the store, with forward slashes.
+
+    Attributes:
+        uri: Local folder, gs:// or s3:// URI.
+    """
+
+    uri: str
+
+    def full_path(self, path: str) -> str:
+        """The path or URI a person can use to find `path`."""
+        return posixpath.join(self.uri.rstrip("/") or "/", path)
+
+    def _locate(self, path: str) -> tuple[pyarrow.fs.FileSystem, str]:
+        filesystem, root = _open_filesystem(self.uri)
+        return filesystem, posixpath.join(root, path) if path else root
+
+    @contextlib.contextmanager
+    def create(self, path: str) -> Iterator[pa.NativeFile]:
+        """Opens a new file for writing; it is whole once the context ends. Parents are made.
+
+        Raises:
+            StoreError: The file cannot be written (no space, no permission).
+        """
+        filesystem, full = self._locate(path)
+        with _as_store_error("write", self.full_path(path)):
+            filesystem.create_dir(posixpath.dirname(full), recursive=True)
+            with filesystem.open_output_stream(full) as stream:
+                yield stream
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Writes `data` so that a reader sees the old file or the whole new one, never a part.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
+        filesystem, full = self._locate(path)
+        if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            with self.create(path) as stream:  # an object appears only when its upload is complete
+                stream.write(data)
+            return
+        temporary = f"{full}.{uuid.uuid4().hex}.tmp"
+        with _as_store_error("write", self.full_path(path)):
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, full)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+
+    def read(self, path: str) -> bytes:
+        """The whole of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        filesystem, full = self._locate(path)
+        with filesystem.open_input_stream(full, compression=None) as stream:
+            return bytes(stream.read())
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Opens a file for random access (Parquet)."""
+        filesystem, full = self._locate(path)
+        return filesystem.open_input_file(full)
+
+    def size_bytes(self, path: str) -> int | None:
+        """The size of a file in bytes, or None where there is none."""
+        filesystem, full = self._locate(path)
+        info: Any = filesystem.get_file_info(full)
+        return int(info.size) if info.is_file else None
+
+    def list(self, folder: str) -> list[str]:
+        """Names of what lies directly in `folder`, sorted; empty where the folder does not exist."""
+        filesystem, full = self._locate(folder)
+        infos = filesystem.get_file_info(pyarrow.fs.FileSelector(full, allow_not_found=True))
+        return sorted(info.base_name for info in infos)
+
+    def check_writable(self) -> None:
+        """Fails early when nothing can be written here.
+
+        Raises:
+            UserError: The store is not a folder or cannot be written.
+        """
+        probe = f".writable-{uuid.uuid4().hex}"
+        try:
+            self.replace(probe, b"")
+            filesystem, full = self._locate(probe)
+            filesystem.delete_file(full)
+        except (StoreError, OSError) as error:
+            raise UserError(f"--store {self.uri}: expected a place that can be written: {error}") from error

@@ -1,0 +1,137 @@
+"""The manifest that makes a snapshot exist, and the readers that trust nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import re
+import secrets
+from typing import Any
+
+from store.errors import StoreError, UserError
+from store.location import Store
+from store.parts import PartFile
+from store.schema import FORMAT_VERSION
+
+SNAPSHOT_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+
+MANIFEST = "manifest.json"
+REFUSED = "refused.json"
+"""Left beside the parts of a snapshot that a gate refused: what the manifest would have counted."""
+
+
+def new_name(now: datetime.datetime) -> str:
+    """A name that sorts by time and is not met twice: `20261121T031500Z-<6 hex>`."""
+    return f"{now.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def snapshot_folder(snapshot: str) -> str:
+    """Where a snapshot lies, relative to its store."""
+    return f"embeddings/{snapshot}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """How the rows of a catalog ended; catalog_rows = embedded + reused + rejected in every committed snapshot."""
+
+    catalog_rows: int
+    embedded: int
+    reused: int
+    rejected: int
+
+    @property
+    def reject_ratio(self) -> float:
+        """Rejected rows over catalog rows."""
+        return self.rejected / self.catalog_rows if self.catalog_rows else 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SnapshotManifest:
+    """What a snapshot holds and how it was made; the fields of manifest.json in their order."""
+
+    snapshot: str
+    created_at: str
+    catalog: str
+    previous_snapshot: str | None
+    encoder: dict[str, Any]
+    counts: Counts
+    rejected_by_reason: dict[str, int]
+    files: tuple[PartFile, ...]
+    timing: dict[str, Any]
+    versions: dict[str, str]
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The manifest as UTF-8 JSON, format_version first."""
+        fields = dataclasses.asdict(self)
+        ordered = {"format_version": fields.pop("format_version"), **fields}
+        return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> SnapshotManifest:
+        """Reads a manifest.
+
+        Raises:
+            StoreError: It is not a manifest of a format this version reads.
+        """
+        try:
+            fields = json.loads(data)
+            if fields["format_version"] != FORMAT_VERSION:
+                raise StoreError(
+                    f"snapshot format {fields['format_version']}: expected {FORMAT_VERSION}; use the Shelfmark that wrote it"
+                )
+            fields["counts"] = Counts(**fields["counts"])
+            fields["files"] = tuple(PartFile(**file) for file in fields["files"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"not a snapshot manifest: {error!r}") from error
+
+
+def commit(store: Store, manifest: SnapshotManifest) -> None:
+    """Makes a snapshot exist: checks that rows add up and files are whole, then writes the manifest.
+
+    Raises:
+        StoreError: Counts do not add up, or a file is missing or of another size.
+    """
+    check_counts(manifest.counts, manifest.rejected_by_reason, manifest.files)
+    folder = snapshot_folder(manifest.snapshot)
+    for file in manifest.files:
+        found = store.size_bytes(f"{folder}/{file.path}")
+        if found != file.bytes:
+            raise StoreError(f"{store.full_path(folder)}/{file.path}: expected {file.bytes} bytes, found {found}")
+    store.replace(f"{folder}/{MANIFEST}", manifest.to_json())
+
+
+def check_counts(counts: Counts, rejected_by_reason: dict[str, int], files: tuple[PartFile, ...]) -> None:
+    """Refuses counts that lost a row.
+
+    Raises:
+        StoreError: A sum does not hold; the message has both sides.
+    """
+    ended = counts.embedded + counts.reused + counts.rejected
+    if ended != counts.catalog_rows:
+        raise StoreError(f"expected {counts.catalog_rows} catalog rows to be embedded, reused or rejected, found {ended}")
+    if sum(rejected_by_reason.values()) != counts.rejected:
+        raise StoreError(f"expected {counts.rejected} rejected rows by reason, found {sum(rejected_by_reason.values())}")
+    if sum(file.rows for file in files) != ended:
+        raise StoreError(f"expected {ended} rows in files, found {sum(file.rows for file in files)}")
+
+
+def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
+    """The manifest of a committed snapshot.
+
+    Raises:
+        UserError: There is no such snapshot.
+        StoreError: Its manifest cannot be read.
+    """
+    try:
+        return SnapshotManifest.from_json(store.read(f"{snapshot_folder(snapshot)}/{MANIFEST}"))
+    except FileNotFoundError as error:
+        raise UserError(f"no snapshot {snapshot} in {store.uri}") from error
+
+
+def list_snapshots(store: Store) -> list[str]:
+    """Names of the committed snapshots, oldest first."""
+    names = [name for name in store.list("embeddings") if SNAPSHOT_NAME.fullmatch(name)]
+    return [name for name in names if store.size_bytes(f"{snapshot_folder(name)}/{MANIFEST}") is not None]

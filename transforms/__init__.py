@@ -1,0 +1,1 @@
+"""The journey of a catalog row, one PTransform per step."""

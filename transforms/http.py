@@ -1,0 +1,280 @@
+"""Pictures over HTTP: polite, bounded, retried, and never held up by a server that does not end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.metadata
+import random
+import re
+import socket
+import ssl
+import threading
+import urllib.parse
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import urllib3
+from urllib3 import exceptions as http_errors
+
+from store.rejects import Reason, Rejected
+from transforms.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
+from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
+from transforms.fetch_options import FetchOptions
+
+T = TypeVar("T")
+
+_OK_STATUSES = (200, 203)
+_PASSING_STATUSES = (408, 425, 429)
+_REASON_OF_STATUS = {
+    401: Reason.FORBIDDEN,
+    403: Reason.FORBIDDEN,
+    404: Reason.NOT_FOUND,
+    410: Reason.NOT_FOUND,
+    451: Reason.FORBIDDEN,
+}
+_KEPT_HOSTS = 32  # hosts whose idle connections are kept: a catalog names few, and each may keep connections_per_host
+
+
+class PassingFailure(Exception):
+    """An attempt failed in a way that another may not.
+
+    Attributes:
+        reason: What the picture is rejected for if no attempt succeeds.
+        detail: One line for a person.
+        retry_after_s: Seconds the server asked to be left alone; 0 if it did not ask.
+    """
+
+    def __init__(self, reason: Reason, detail: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+def with_retries(
+    attempt: Callable[[], T],
+    options: FetchOptions,
+    deadline: Deadline,
+    sleep: Callable[[float], None],
+    jitter: random.Random,
+) -> T:
+    """Calls `attempt` until it succeeds, with exponential backoff and full jitter between failures.
+
+    The pause is uniform over [0, min(max_backoff_s, backoff_s * 2**failures_so_far)] ("Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015) and never shorter than the server's Retry-After.
+
+    Raises:
+        Rejected: Attempts are used up, or the next pause would outlast the deadline.
+    """
+    for number in range(1, options.attempts + 1):
+        try:
+            return attempt()
+        except PassingFailure as failure:
+            ceiling_s = min(options.max_backoff_s, options.backoff_s * 2.0 ** (number - 1))
+            pause_s = max(jitter.uniform(0.0, ceiling_s), failure.retry_after_s)
+            if number == options.attempts or pause_s >= deadline.remaining_s():
+                detail = f"{failure.detail} ({number} of {options.attempts} attempts made)"
+                raise Rejected(failure.reason, detail) from failure
+        sleep(pause_s)
+    raise ValueError(f"attempts must be at least 1, found {options.attempts}")
+
+
+def retry_after_s(header: str | None) -> float:
+    """Seconds a Retry-After header asks for, given as a number or as an HTTP date; 0 if absent or unreadable."""
+    if header is None:
+        return 0.0
+    try:
+        return float(urllib3.Retry().parse_retry_after(header))
+    except (http_errors.InvalidHeader, ValueError, OverflowError):
+        return 0.0
+
+
+def shown_uri(uri: str) -> str:
+    """The URI as a detail may quote it: without user and password, and not endless."""
+    public = re.sub(r"://[^/?#]*@", "://", uri)
+    return public if len(public) <= 200 else public[:197] + "..."
+
+
+class HttpDownloader:
+    """Downloads pictures over http and https. Thread-safe; opens nothing until the first download."""
+
+    def __init__(
+        self,
+        options: FetchOptions,
+        budget: ByteBudget,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        jitter: random.Random,
+    ) -> None:
+        self._options = options
+        self._budget = budget
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._pools: urllib3.PoolManager | None = None
+        # Weak: a host's seats live as long as someone sits or queues there, however many hosts a catalog names.
+        self._seats: weakref.WeakValueDictionary[tuple[str, str, int], threading.BoundedSemaphore]
+        self._seats = weakref.WeakValueDictionary()
+
+    def download(self, url: str) -> bytes:
+        """The picture's encoded bytes, content encoding undone.
+
+        Raises:
+            Rejected: Any of the fetch reasons but unsupported_scheme.
+        """
+        deadline = Deadline(self._clock, self._options.deadline_s)
+        token = current_deadline.set(deadline)
+        try:
+            attempt = lambda: self._follow(url, deadline)  # noqa: E731
+            return with_retries(attempt, self._options, deadline, self._sleep, self._jitter)
+        finally:
+            current_deadline.reset(token)
+
+    def close(self) -> None:
+        """Closes idle connections. A later download opens new ones."""
+        with self._lock:
+            if self._pools is not None:
+                self._pools.clear()
+                self._pools = None
+
+    def _follow(self, url: str, deadline: Deadline) -> bytes:
+        """One attempt: the request and its redirects."""
+        for _ in range(self._options.max_redirects + 1):
+            deadline.check()
+            target = _parse(url)
+            try:
+                with self._seat(target, deadline):
+                    found = self._get(target, deadline)
+            except (http_errors.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+                raise _failure_of(error, url) from error
+            if isinstance(found, bytes):
+                return found
+            url = urllib.parse.urljoin(url, found)
+        limit = self._options.max_redirects
+        raise Rejected(Reason.FETCH_ERROR, f"expected at most {limit} redirects, found another to {shown_uri(url)}")
+
+    def _get(self, target: urllib3.util.Url, deadline: Deadline) -> bytes | str:
+        """The body of one response, or where it redirects to."""
+        timeout = urllib3.Timeout(
+            connect=min(self._options.connect_timeout_s, max(deadline.remaining_s(), 0.001)),
+            read=self._options.read_timeout_s,
+        )
+        # Sent per request, so that a redirect to another host does not carry the credentials along.
+        auth = urllib3.make_headers(basic_auth=urllib.parse.unquote(target.auth)) if target.auth else {}
+        response = self._opened().urlopen(
+            "GET",
+            target._replace(auth=None).url,
+            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _user_agent(), **auth},
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+        try:
+            if response.status in _OK_STATUSES:
+                return self._body(response, deadline)
+            location = response.get_redirect_location()
+            _finish_small_body(response)
+            if location:
+                return location
+            raise _failure_of_status(response, target.url)
+        finally:
+            # A finished response has given its connection back by now. Any other must lose it: reading a body to its
+            # end so that the connection can be used again is what an endless server waits for.
+            response.close()
+
+    def _body(self, response: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
+        encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
+        length = response.headers.get("Content-Length", "")
+        # The length of a compressed body is only a lower bound of the picture's.
+        expected_bytes = int(length) if length.isdecimal() and len(length) < 20 and not encoded else None
+        return read_bounded(
+            lambda amount: response.read(amount, decode_content=True),
+            expected_bytes,
+            self._options.max_image_bytes,
+            self._budget,
+            deadline,
+        )
+
+    @contextlib.contextmanager
+    def _seat(self, target: urllib3.util.Url, deadline: Deadline) -> Iterator[None]:
+        """One of a host's connections_per_host seats.
+
+        urllib3's own limit (`block=True`) is not used because the wait for it would count against the deadline, and
+        pictures would time out for sharing a host with slow ones.
+        """
+        host = (target.scheme or "", target.host or "", target.port or 0)
+        with self._lock:
+            seats = self._seats.get(host)
+            if seats is None:
+                seats = self._seats[host] = threading.BoundedSemaphore(self._options.connections_per_host)
+        with deadline.paused():
+            seats.acquire()
+        try:
+            yield
+        finally:
+            seats.release()
+
+    def _opened(self) -> urllib3.PoolManager:
+        with self._lock:
+            if self._pools is None:
+                # One TLS context for all: building one reads the certificate store, some 10 ms each.
+                self._pools = urllib3.PoolManager(
+                    _KEPT_HOSTS, maxsize=self._options.connections_per_host, ssl_context=ssl.create_default_context()
+                )
+                self._pools.pool_classes_by_scheme = {"http": DeadlineHttpPool, "https": DeadlineHttpsPool}
+            return self._pools
+
+
+def _parse(url: str) -> urllib3.util.Url:
+    try:
+        target = urllib3.util.parse_url(url)
+    except (http_errors.LocationParseError, ValueError) as error:
+        # The URL is not quoted: where its parts cannot be told apart, neither can its password.
+        raise Rejected(Reason.FETCH_ERROR, "expected a well-formed http(s) URL") from error
+    if target.scheme not in ("http", "https") or not target.host:
+        raise Rejected(Reason.FETCH_ERROR, f"expected an http(s) URL with a host, found {shown_uri(url)}")
+    return target
+
+
+def _finish_small_body(response: urllib3.BaseHTTPResponse) -> None:
+    """Reads the short body that comes with an error or a redirect, so that its connection can be used again."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and len(length) < 6 and int(length) <= CHUNK_BYTES:
+        with contextlib.suppress(http_errors.HTTPError, OSError):
+            response.read(decode_content=False)
+
+
+def _failure_of_status(response: urllib3.BaseHTTPResponse, url: str) -> Rejected | PassingFailure:
+    detail = f"HTTP {response.status} from {shown_uri(url)}"
+    if response.status in _PASSING_STATUSES or response.status >= 500:
+        return PassingFailure(Reason.FETCH_ERROR, detail, retry_after_s(response.headers.get("Retry-After")))
+    return Rejected(_REASON_OF_STATUS.get(response.status, Reason.FETCH_ERROR), detail)
+
+
+def _failure_of(error: Exception, url: str) -> Rejected | PassingFailure:
+    """Sorts what urllib3 raises into failures that may pass and failures that will not.
+
+    Only the kind of error and the system's own words are quoted: urllib3's messages hold addresses and URLs.
+    """
+    cause = error.__cause__ or (error.args[-1] if error.args else None)
+    because = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
+    detail = f"{type(error).__name__}{because} from {shown_uri(url)}"
+    match error:
+        case http_errors.NameResolutionError():
+            if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
+                return PassingFailure(Reason.FETCH_ERROR, detail)
+            return Rejected(Reason.FETCH_ERROR, detail)
+        case http_errors.NewConnectionError() | http_errors.ProtocolError() | http_errors.ClosedPoolError():
+            return PassingFailure(Reason.FETCH_ERROR, detail)
+        case http_errors.TimeoutError():
+            return PassingFailure(Reason.TIMEOUT, detail)
+    return Rejected(Reason.FETCH_ERROR, detail)
+
+
+def _user_agent() -> str:
+    global _user_agent_text
+    return ""
