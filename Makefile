@@ -44,6 +44,6 @@ $(STAMP): setup.py constraints.txt
 	    fi; \
 	    "$$chosen" -m venv .venv; \
 	fi
-	@echo 'Installing the pinned set into .venv (some minutes the first time, 2 GB)'
+	@echo 'Installing the pinned set into .venv (a minute or more the first time, 2.7 GB)'
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""What this machine can do: whether the pinned set loads, the processor's and GPUs' best precision, weights and room."""
+"""What this machine can do: whether the pinned set loads, the precision models run in, GPUs, weights and room."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from encoder.precision import processor_precision, read_cpu_info
 
 # Distribution name -> module. TensorFlow comes before the two that are built against it.
 PACKAGES: Mapping[str, str] = {
@@ -54,12 +52,11 @@ class PackageCheck:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Processor:
-    """The processor, those of `FEATURES` that it has, and the precision a model will run in on it."""
+    """The processor, the cores this process may use, and those of `FEATURES` that it has."""
 
     model: str
     cores: int
     features: tuple[str, ...]
-    precision: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +69,23 @@ class Room:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Probe:
+    """What the subprocess told.
+
+    Attributes:
+        packages: The pinned set, in the order it was imported.
+        gpus: One line for each GPU that TensorFlow sees.
+        precision: The fastest on what TensorFlow computes on; None where it could not be asked.
+        devices_error: Why it could not, in one line.
+    """
+
+    packages: tuple[PackageCheck, ...]
+    gpus: tuple[str, ...]
+    precision: str | None
+    devices_error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DoctorReport:
     """Everything `shelfmark doctor` found out.
 
@@ -81,6 +95,8 @@ class DoctorReport:
         packages: The pinned set, in the order it was imported.
         processor: The processor.
         gpus: One line for each GPU that TensorFlow sees.
+        precision: What `--precision auto` will try first; None where TensorFlow could not be asked.
+        devices_error: Why GPUs and precision are not known, in one line; empty where they are.
         weights_folder: Where Keras keeps downloaded ImageNet weights.
         weights: File names of the ResNet50 weights found there.
         disks: Room in the working and the temporary folder.
@@ -92,6 +108,8 @@ class DoctorReport:
     packages: tuple[PackageCheck, ...]
     processor: Processor
     gpus: tuple[str, ...]
+    precision: str | None
+    devices_error: str
     weights_folder: str
     weights: tuple[str, ...]
     disks: tuple[Room, ...]
@@ -109,17 +127,19 @@ class DoctorReport:
 
 def examine() -> DoctorReport:
     """Looks at this machine; imports the pinned set in one subprocess, whose noise is swallowed. Takes seconds."""
-    packages, gpus = _probe_packages()
-    weights_folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    found = _run_probe()
+    weights_folder, weights = find_weights()
     return DoctorReport(
         python=f"{platform.python_version()} at {sys.executable}",
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        packages=packages,
+        packages=found.packages,
         processor=_processor(),
-        gpus=gpus,
-        weights_folder=str(weights_folder),
-        weights=tuple(sorted(path.name for path in weights_folder.glob("resnet50_weights*.h5"))),
-        disks=tuple(_disk(folder) for folder in dict.fromkeys((str(Path.cwd()), tempfile.gettempdir()))),
+        gpus=found.gpus,
+        precision=found.precision,
+        devices_error=found.devices_error,
+        weights_folder=weights_folder,
+        weights=weights,
+        disks=tuple(_disk(folder) for folder in (str(Path.cwd()), tempfile.gettempdir())),
         memory=_memory(),
     )
 
@@ -132,9 +152,9 @@ def render(report: DoctorReport) -> str:
     rows += [
         ("processor", f"{processor.model}, {processor.cores} cores"),
         ("features", " ".join(processor.features) or "none that matter"),
-        ("precision", processor.precision),
     ]
-    rows += [("GPU", gpu) for gpu in report.gpus or ("none",)]
+    rows += [("GPU", gpu) for gpu in report.gpus or (report.devices_error or "none",)]
+    rows.append(("precision", report.precision or "unknown"))
     rows.append(("weights", f"{', '.join(report.weights) or 'none yet'} in {report.weights_folder}"))
     rows += [("disk", _room_text(disk)) for disk in report.disks]
     if report.memory is not None:
@@ -142,6 +162,12 @@ def render(report: DoctorReport) -> str:
     rows.append(("verdict", _verdict(report)))
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+
+def find_weights() -> tuple[str, tuple[str, ...]]:
+    """The folder in which Keras keeps downloaded weights, and the names of the ResNet50 files there."""
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    return str(folder), tuple(sorted(path.name for path in folder.glob("resnet50_weights*.h5")))
 
 
 def probe() -> None:
@@ -158,7 +184,13 @@ def probe() -> None:
             _tell({"module": module, "error": _one_line(error)})
         else:
             _tell({"module": module, "load_s": round(time.perf_counter() - start, 2)})
-    _tell({"gpus": _gpus()})
+    try:
+        # Here and not above: its import needs NumPy, which may be what is broken.
+        from encoder.precision import fastest_precision
+
+        _tell({"gpus": _gpus(), "precision": fastest_precision()})
+    except Exception as error:
+        _tell({"devices_error": _one_line(error)})
 
 
 def _load_native_part(module: str) -> None:
@@ -168,14 +200,10 @@ def _load_native_part(module: str) -> None:
 
 
 def _gpus() -> list[str]:
-    try:
-        import tensorflow as tf
+    import tensorflow as tf
 
-        devices = tf.config.list_physical_devices("GPU")
-        return [_gpu_text(tf.config.experimental.get_device_details(device)) for device in devices]
-    except Exception:
-        # TensorFlow's own failure is already told above.
-        return []
+    devices = tf.config.list_physical_devices("GPU")
+    return [_gpu_text(tf.config.experimental.get_device_details(device)) for device in devices]
 
 
 def _gpu_text(details: Mapping[str, Any]) -> str:
@@ -189,7 +217,7 @@ def _tell(finding: Mapping[str, Any]) -> None:
     print(f"\n{_MARK}{json.dumps(finding)}", flush=True)
 
 
-def _probe_packages() -> tuple[tuple[PackageCheck, ...], tuple[str, ...]]:
+def _run_probe() -> Probe:
     root = str(Path(__file__).resolve().parent.parent)
     code = f"import sys; sys.path.insert(0, {root!r}); from pipelines.doctor import probe; probe()"
     try:
@@ -200,8 +228,8 @@ def _probe_packages() -> tuple[tuple[PackageCheck, ...], tuple[str, ...]]:
     return read_probe(output.decode(errors="replace"), ending)
 
 
-def read_probe(output: str, ending: str) -> tuple[tuple[PackageCheck, ...], tuple[str, ...]]:
-    """Turns what `probe` wrote into one check for each package, and one line for each GPU.
+def read_probe(output: str, ending: str) -> Probe:
+    """Turns what `probe` wrote into findings.
 
     Args:
         output: The subprocess's stdout; lines that `probe` did not write are passed over.
@@ -213,8 +241,9 @@ def read_probe(output: str, ending: str) -> tuple[tuple[PackageCheck, ...], tupl
     for name, module in PACKAGES.items():
         finding = by_module.get(module, {"error": ending})
         checks.append(PackageCheck(name, _version(name), finding.get("load_s"), finding.get("error", "")))
-    gpus = next((finding["gpus"] for finding in findings if "gpus" in finding), [])
-    return tuple(checks), tuple(gpus)
+    devices = next((finding for finding in findings if "module" not in finding), {"devices_error": ending})
+    gpus = tuple(devices.get("gpus", ()))
+    return Probe(tuple(checks), gpus, devices.get("precision"), devices.get("devices_error", ""))
 
 
 def _version(distribution: str) -> str | None:
@@ -225,8 +254,24 @@ def _version(distribution: str) -> str | None:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _processor() -> Processor:
+    fields = _proc_fields("cpuinfo")
+    model = fields.get("model name") or platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    flags = fields.get("flags", "").split()
+    return Processor(model, cores, tuple(feature for feature in FEATURES if feature in flags))
+
+
+def _proc_fields(name: str) -> dict[str, str]:
+    """The `name: value` lines of a file of /proc, the last of each name; none where there is no such file."""
+    try:
+        lines = Path("/proc", name).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _disk(folder: str) -> Room:
@@ -235,12 +280,8 @@ def _disk(folder: str) -> Room:
 
 
 def _memory() -> Room | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
-    return Room("memory", kib["MemAvailable"] * 1024, kib["MemTotal"] * 1024)
+    kib = {name: int(value.split()[0]) for name, value in _proc_fields("meminfo").items()}
+    return Room("memory", kib["MemAvailable"] * 1024, kib["MemTotal"] * 1024) if kib else None
 
 
 def _package_text(package: PackageCheck) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -89,7 +90,9 @@ def _match(uri: str, pattern: str) -> MatchResult:
 
 
 def _is_file(path: str) -> bool:
-    return not _WILDCARD.search(path) and any(found.path == path for found in _match(path, path).metadata_list)
+    if "://" not in path:
+        return os.path.isfile(path)
+    return any(found.path == path for found in _match(path, path).metadata_list)
 
 
 def _list_pictures(catalog: Catalog) -> Iterator[FileMetadata]:

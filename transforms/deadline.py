@@ -31,7 +31,9 @@ class Deadline:
     def check(self) -> None:
         """Raises Rejected(timeout) once the time is up."""
         if self.remaining_s() <= 0:
-            raise Rejected(Reason.TIMEOUT, f"expected the whole picture within {self._limit_s:g} s, found it unfinished")
+            raise Rejected(
+                Reason.TIMEOUT, f"expected the whole picture within {self._limit_s:g} s, found it unfinished"
+            )
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -68,7 +70,7 @@ class _DeadlineSocket(io.RawIOBase):
             raise TimeoutError("deadline passed")
         if self._read_timeout_s is None or remaining_s < self._read_timeout_s:
             self._sock.settimeout(remaining_s)
-        return self._raw.readinto(buffer)  # type: ignore[attr-defined,no-any-return]
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()
@@ -78,7 +80,7 @@ class _DeadlineSocket(io.RawIOBase):
 class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_DeadlineSocket(sock, self.fp.detach()), 64 * 1024)  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(_DeadlineSocket(sock, self.fp.detach()), 64 * 1024)
 
 
 class _DeadlineHttpConnection(HTTPConnection):

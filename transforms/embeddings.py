@@ -16,11 +16,12 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from encoder.decode import DecodeOptions, decode_picture
+from encoder.model import Encoder
 from encoder.spec import EncoderSpec
 from store.location import Store
 from store.rejects import Reason, Rejected
 from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
-from transforms.line import BatchEncoder, EmbeddingLine, LineLimits, Outcome, Refused
+from transforms.line import EmbeddingLine, LineLimits, Outcome, Refused
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
 from transforms.shard_files import ShardFiles, ShardResult
@@ -45,7 +46,7 @@ class EncoderSource(Protocol):
     def choose(self, pixels: npt.NDArray[np.uint8]) -> tuple[EncoderSpec, str]:
         """The spec for this worker's hardware after a check on uint8[n, S, S, 3] pictures, and a warning or ""."""
 
-    def load(self, spec: EncoderSpec) -> BatchEncoder:
+    def load(self, spec: EncoderSpec) -> Encoder:
         """The model, one per process."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import importlib.metadata
 import random
@@ -13,7 +14,6 @@ import threading
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import urllib3
 from urllib3 import exceptions as http_errors
@@ -22,8 +22,7 @@ from store.rejects import Reason, Rejected
 from transforms.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
 from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
 from transforms.fetch_options import FetchOptions
-
-T = TypeVar("T")
+from transforms.retries import PassingFailure, retry_after_s, with_retries
 
 _OK_STATUSES = (200, 203)
 _PASSING_STATUSES = (408, 425, 429)
@@ -35,60 +34,6 @@ _REASON_OF_STATUS = {
     451: Reason.FORBIDDEN,
 }
 _KEPT_HOSTS = 32  # hosts whose idle connections are kept: a catalog names few, and each may keep connections_per_host
-
-
-class PassingFailure(Exception):
-    """An attempt failed in a way that another may not.
-
-    Attributes:
-        reason: What the picture is rejected for if no attempt succeeds.
-        detail: One line for a person.
-        retry_after_s: Seconds the server asked to be left alone; 0 if it did not ask.
-    """
-
-    def __init__(self, reason: Reason, detail: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-
-
-def with_retries(
-    attempt: Callable[[], T],
-    options: FetchOptions,
-    deadline: Deadline,
-    sleep: Callable[[float], None],
-    jitter: random.Random,
-) -> T:
-    """Calls `attempt` until it succeeds, with exponential backoff and full jitter between failures.
-
-    The pause is uniform over [0, min(max_backoff_s, backoff_s * 2**failures_so_far)] ("Exponential Backoff And
-    Jitter", AWS Architecture Blog, 2015) and never shorter than the server's Retry-After.
-
-    Raises:
-        Rejected: Attempts are used up, or the next pause would outlast the deadline.
-    """
-    for number in range(1, options.attempts + 1):
-        try:
-            return attempt()
-        except PassingFailure as failure:
-            ceiling_s = min(options.max_backoff_s, options.backoff_s * 2.0 ** (number - 1))
-            pause_s = max(jitter.uniform(0.0, ceiling_s), failure.retry_after_s)
-            if number == options.attempts or pause_s >= deadline.remaining_s():
-                detail = f"{failure.detail} ({number} of {options.attempts} attempts made)"
-                raise Rejected(failure.reason, detail) from failure
-        sleep(pause_s)
-    raise ValueError(f"attempts must be at least 1, found {options.attempts}")
-
-
-def retry_after_s(header: str | None) -> float:
-    """Seconds a Retry-After header asks for, given as a number or as an HTTP date; 0 if absent or unreadable."""
-    if header is None:
-        return 0.0
-    try:
-        return float(urllib3.Retry().parse_retry_after(header))
-    except (http_errors.InvalidHeader, ValueError, OverflowError):
-        return 0.0
 
 
 def shown_uri(uri: str) -> str:
@@ -128,7 +73,7 @@ class HttpDownloader:
         deadline = Deadline(self._clock, self._options.deadline_s)
         token = current_deadline.set(deadline)
         try:
-            attempt = lambda: self._follow(url, deadline)  # noqa: E731
+            attempt = functools.partial(self._follow, url, deadline)
             return with_retries(attempt, self._options, deadline, self._sleep, self._jitter)
         finally:
             current_deadline.reset(token)
@@ -187,7 +132,7 @@ class HttpDownloader:
             response.close()
 
     def _body(self, response: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
-        encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
+        encoded = response.headers.get("Content-Encoding", "").lower() not in ("", "identity")
         length = response.headers.get("Content-Length", "")
         # The length of a compressed body is only a lower bound of the picture's.
         expected_bytes = int(length) if length.isdecimal() and len(length) < 20 and not encoded else None
@@ -275,6 +220,9 @@ def _failure_of(error: Exception, url: str) -> Rejected | PassingFailure:
     return Rejected(Reason.FETCH_ERROR, detail)
 
 
+@functools.cache
 def _user_agent() -> str:
-    global _user_agent_text
-    return ""
+    try:
+        return f"shelfmark/{importlib.metadata.version('shelfmark')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "shelfmark/unknown"

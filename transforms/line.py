@@ -9,24 +9,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from encoder.decode import Picture
+from encoder.model import Encoder
 from store.rejects import Reason, Rejected
 from transforms.rows import CatalogRow
-
-
-class BatchEncoder(Protocol):
-    """What the line needs of an encoder."""
-
-    embedding_dim: int
-    batch_size: int
-
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8[n, S, S, 3] RGB with n <= batch_size -> float32[n, D], the model's own output."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +86,7 @@ class EmbeddingLine:
         self,
         fetch: Callable[[str], bytes],
         decode: Callable[[bytes], Picture],
-        encoder: BatchEncoder,
+        encoder: Encoder,
         limits: LineLimits,
     ) -> None:
         self._fetch = fetch

@@ -1,0 +1,175 @@
+"""One measurement in a process of its own: prints one line of JSON.
+
+python -m benchmarks.embed_cases CASE key=value ...
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder.decode import DecodeOptions
+from pipelines import embed
+from pipelines.beam_flags import parse_beam_flags
+from pipelines.console import quiet_libraries
+from store.location import Store
+from transforms.embeddings import EmbedOptions, EncoderSource
+from transforms.fetch import FetchOptions
+from transforms.progress import ProgressFile
+from transforms.snapshot import SnapshotRequest
+
+WEIGHTS = "random"
+
+
+def _peak_memory_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _rate_of(call: Callable[[], int], seconds: float) -> float:
+    """Pictures per second of `call`, which does some and says how many, repeated for at least `seconds`."""
+    call()
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        done += call()
+    return done / (time.perf_counter() - start)
+
+
+def bare(store: str, precision: str, seconds: float) -> dict[str, Any]:
+    """The model alone on full batches already in memory."""
+    source, _ = embed.prepare_encoder(Store(store), embed.EncoderRequest(weights=WEIGHTS, precision=precision))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, source.image_size, source.image_size, 3), np.uint8)
+    spec = source.fixed_spec or source.choose(pixels)[0]
+    encoder = source.load(spec)
+    batch = pixels[: encoder.batch_size]
+
+    def encode() -> int:
+        encoder.encode(batch)
+        return len(batch)
+
+    return {"precision": spec.precision, "pictures_per_s": _rate_of(encode, seconds)}
+
+
+def pipeline(store: str, catalog: str, precision: str = "auto") -> dict[str, Any]:
+    """The whole pipeline with ResNet50: rate after the first tenth of the pictures, and peak memory."""
+    source, _ = embed.prepare_encoder(Store(store), embed.EncoderRequest(weights=WEIGHTS, precision=precision))
+    return _run(source, store, catalog)
+
+
+def fake(store: str, catalog: str, hold_s: float, batch_size: int = 64) -> dict[str, Any]:
+    """The whole pipeline with an encoder that only waits: `hold_s` for every batch."""
+    from tests.support.fakes import FakeEncoderSource
+
+    source = FakeEncoderSource(image_size=224, batch_size=batch_size, hold_s=hold_s, embedding_dim=2048)
+    return _run(source, store, catalog)
+
+
+def decode(catalog: str, seconds: float) -> dict[str, Any]:
+    """Reading and decoding alone, on every core."""
+    import csv
+    import itertools
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    from encoder.decode import decode_picture
+
+    options = DecodeOptions()
+    with open(catalog, encoding="utf-8") as table:
+        paths = [row["image_uri"] for row in itertools.islice(csv.DictReader(table), 96)]
+
+    def decode_one(path: str) -> None:
+        decode_picture(Path(path).read_bytes(), options)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return {"pictures_per_s": _rate_of(lambda: len(list(pool.map(decode_one, paths))), seconds)}
+
+
+def _run(source: EncoderSource, store: str, catalog: str) -> dict[str, Any]:
+    snapshot, now = embed.started_now()
+    with tempfile.NamedTemporaryFile() as progress:
+        progress_file = ProgressFile(progress.name)
+        options = EmbedOptions("", DecodeOptions(source.image_size), FetchOptions(), progress_file)
+        request = SnapshotRequest(snapshot, catalog, now.isoformat(), 0.0)
+        found = embed.find_catalog(catalog)
+        manifest = embed.embed(found, source, Store(store), request, options, parse_beam_flags([]))
+        rate = steady_rate([record[0] for record in progress_file.records() if record[2]])
+    return {
+        "rows": manifest.counts.embedded,
+        "pictures_per_s": rate,
+        "peak_memory_mb": _peak_memory_mb(),
+        "precision": manifest.encoder["precision"],
+    }
+
+
+def steady_rate(embedded_at_s: list[float]) -> float:
+    """Pictures per second between the first tenth of the pictures and the last: start-up is apart."""
+    skipped = len(embedded_at_s) // 10
+    return (len(embedded_at_s) - 1 - skipped) / (embedded_at_s[-1] - embedded_at_s[skipped])
+
+
+def stock(catalog: str) -> dict[str, Any]:
+    """Beam's own RunInference with a Keras model, PIL and WriteToParquet: what one would write without Shelfmark.
+
+    The rate is between the first and the last batch that the model handled, start-up apart.
+    """
+    import apache_beam as beam
+    import pyarrow as pa
+    from apache_beam.ml.inference.base import RunInference
+    from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerNumpy
+    from PIL import Image
+
+    from encoder.tensorflow import keras as load_keras
+
+    keras = load_keras()
+    keras.utils.set_random_seed(0)
+    model_path = str(Path(tempfile.mkdtemp()) / "resnet50.keras")
+    keras.applications.ResNet50(weights=None, include_top=False, pooling="avg").save(model_path)
+    with open(catalog, encoding="utf-8") as table:
+        paths = [line.split(",")[1] for line in table.read().splitlines()[1:]]
+
+    def load(path: str) -> np.ndarray:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB").resize((224, 224)), np.float32)
+        return keras.applications.resnet.preprocess_input(pixels)
+
+    done_at: list[float] = []
+
+    def to_row(result: Any) -> dict[str, Any]:
+        done_at.append(time.time())
+        return {"embedding": np.asarray(result.inference).tolist()}
+
+    handler = TFModelHandlerNumpy(model_path, min_batch_size=32, max_batch_size=32)
+    with beam.Pipeline(options=parse_beam_flags([])) as pipeline_:
+        _ = (
+            pipeline_
+            | beam.Create(paths, reshuffle=False)
+            | beam.Map(load)
+            | RunInference(handler)
+            | beam.Map(to_row)
+            | beam.io.WriteToParquet(
+                tempfile.mkdtemp() + "/stock", pa.schema([("embedding", pa.list_(pa.float32()))])
+            )
+        )
+    batches = done_at[::32]
+    return {"pictures_per_s": 32 * (len(batches) - 2) / (batches[-1] - batches[1])}
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one case with its key=value arguments."""
+    quiet_libraries(verbose=False)
+    case, *pairs = arguments
+    fields = dict(pair.split("=", 1) for pair in pairs)
+    numbers = {"seconds", "hold_s"}
+    typed = {name: float(value) if name in numbers else value for name, value in fields.items()}
+    print(json.dumps({"bare": bare, "pipeline": pipeline, "fake": fake, "decode": decode, "stock": stock}[case](**typed)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Picture bytes to pixels to embedding: the only code that decodes, resizes, normalises or runs a model."""

@@ -1,0 +1,1 @@
+"""Draws the demonstration catalog: made-up products, as many as asked for, each seen from several sides."""

@@ -1,0 +1,84 @@
+"""The layering rule: who may import whom, and what costs nothing to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Each package, and those of ours that it may import. Only `pipelines` may import `serving`; none, `pipelines`.
+MAY_IMPORT: dict[str, set[str]] = {
+    "store": set(),
+    "encoder": {"store"},
+    "index_builder": {"store"},
+    "transforms": {"store", "encoder"},
+    "samples": {"store"},
+    "serving": {"encoder", "index_builder"},
+    "pipelines": {"store", "encoder", "index_builder", "transforms", "samples", "serving"},
+    "benchmarks": {"store", "encoder", "index_builder", "transforms", "samples"},
+    "deploy": set(),
+}
+OURS = {*MAY_IMPORT, "tests"}
+TENSORFLOW = {"tensorflow", "tensorflow_io", "keras"}
+MUST_NOT_IMPORT = {
+    "store": {"apache_beam", *TENSORFLOW},
+    "index_builder": {"apache_beam", *TENSORFLOW},
+    "encoder": {"apache_beam"},
+    "samples": {"apache_beam", *TENSORFLOW},
+}
+MODULES = sorted(path.relative_to(ROOT) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imported_packages(source: str) -> set[str]:
+    """The top-level packages that a module imports anywhere in its text, relative imports left out."""
+    packages: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            packages.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            packages.add(node.module.split(".")[0])
+    return packages
+
+
+def test_imported_packages_sees_every_form() -> None:
+    source = "import a.b, c as d\nfrom e.f import g\nfrom . import h\ndef f():\n    if True:\n        import i\n"
+    assert imported_packages(source) == {"a", "c", "e", "i"}
+
+
+def test_modules_of_every_existing_package_are_found() -> None:
+    assert {"store", "encoder", "transforms", "pipelines"} <= {module.parts[0] for module in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_module_imports_only_what_its_layer_may(module: Path) -> None:
+    package = module.parts[0]
+    imported = imported_packages((ROOT / module).read_text(encoding="utf-8"))
+    allowed = MAY_IMPORT[package] | {package}
+    assert not (imported & OURS) - allowed
+    assert not imported & MUST_NOT_IMPORT.get(package, set())
+
+
+def test_store_needs_only_numpy_and_pyarrow() -> None:
+    imported: set[str] = set()
+    for module in MODULES:
+        if module.parts[0] == "store":
+            imported |= imported_packages((ROOT / module).read_text(encoding="utf-8"))
+    assert imported - sys.stdlib_module_names <= {"store", "numpy", "pyarrow"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        ("store, encoder, encoder.spec, encoder.decode, transforms.fetch", {"tensorflow"}),
+        ("store", {"tensorflow", "apache_beam"}),
+    ],
+)
+def test_light_modules_import_nothing_heavy(modules: str, forbidden: set[str]) -> None:
+    code = f"import sys, {modules}; print(*sorted({forbidden!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoder.decode import Picture
+from store.rejects import Reason, Rejected
+from tests.support.fakes import FakeEncoder
+from transforms.line import Embedded, EmbeddingLine, LineLimits, Refused
+from transforms.rows import CatalogRow, row_from_record
+
+LIMITS = LineLimits(parallel_fetches=4, parallel_decodes=2, max_waiting_bytes=1000)
+
+
+def _row(index: int) -> CatalogRow:
+    return row_from_record({"image_uri": str(index)}, str(index))
+
+
+def _fetch(uri: str) -> bytes:
+    if int(uri) % 7 == 3:
+        raise Rejected(Reason.NOT_FOUND, uri)
+    return uri.encode()
+
+
+def _decode(data: bytes) -> Picture:
+    number = int(data)
+    if number % 5 == 4:
+        raise Rejected(Reason.NOT_AN_IMAGE, str(number))
+    return Picture(np.full((4, 4, 3), number % 256, np.uint8), number, 2)
+
+
+def _run(line: EmbeddingLine, rows: range) -> list:
+    outcomes = [outcome for index in rows for outcome in line.push(_row(index))]
+    return outcomes + list(line.flush())
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 90), st.integers(1, 9))
+def test_every_row_comes_off_the_line_once(count, batch_size):
+    encoder = FakeEncoder(batch_size)
+    line = EmbeddingLine(_fetch, _decode, encoder, LIMITS)
+    try:
+        outcomes = _run(line, range(count))
+    finally:
+        line.close()
+    assert sorted(int(outcome.row.image_uri) for outcome in outcomes) == list(range(count))
+    for outcome in outcomes:
+        number = int(outcome.row.image_uri)
+        if number % 7 == 3:
+            assert isinstance(outcome, Refused)
+            assert outcome.reason is Reason.NOT_FOUND
+        elif number % 5 == 4:
+            assert isinstance(outcome, Refused)
+            assert outcome.reason is Reason.NOT_AN_IMAGE
+        else:
+            assert isinstance(outcome, Embedded)
+            assert outcome.width == number
+            np.testing.assert_allclose(outcome.embedding * outcome.norm, number % 256 + 1, rtol=1e-5)
+    assert all(size == batch_size for size in encoder.batches[:-1]), "only the last batch may be small"
+
+
+def test_the_line_can_be_used_again_after_a_flush():
+    line = EmbeddingLine(_fetch, _decode, FakeEncoder(4), LIMITS)
+    try:
+        assert len(_run(line, range(10))) == 10
+        assert len(_run(line, range(10, 31))) == 21
+    finally:
+        line.close()
+
+
+def test_rows_on_the_line_are_bounded():
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def fetch(uri: str) -> bytes:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        return b"x" * 400
+
+    def decode(data: bytes) -> Picture:
+        nonlocal inside
+        with lock:
+            inside -= 1
+        return Picture(np.ones((4, 4, 3), np.uint8), 1, 1)
+
+    line = EmbeddingLine(fetch, decode, FakeEncoder(4), LIMITS)
+    try:
+        assert len(_run(line, range(200))) == 200
+    finally:
+        line.close()
+    # 1000 waiting bytes are 3 pictures; those whose fetch was under way when the limit was met come on top.
+    assert most <= 3 + LIMITS.parallel_fetches + 1 + 4 * 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_features_without_a_direction_are_refused(value):
+    class Broken(FakeEncoder):
+        def encode(self, pixels):
+            features = super().encode(pixels)
+            features[0] = value
+            return features
+
+    line = EmbeddingLine(lambda uri: b"0", _decode, Broken(3), LIMITS)
+    try:
+        outcomes = _run(line, range(3))
+    finally:
+        line.close()
+    assert sorted(isinstance(outcome, Refused) for outcome in outcomes) == [False, False, True]
+    assert next(outcome for outcome in outcomes if isinstance(outcome, Refused)).reason is Reason.NOT_FINITE
+
+
+@pytest.mark.parametrize("broken", ["fetch", "decode", "encode"])
+def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError(broken)
+
+    encoder = FakeEncoder(2)
+    if broken == "encode":
+        encoder.encode = fail  # type: ignore[method-assign,assignment]
+    line = EmbeddingLine(
+        fail if broken == "fetch" else _fetch,  # type: ignore[arg-type]
+        fail if broken == "decode" else _decode,  # type: ignore[arg-type]
+        encoder,
+        LIMITS,
+    )
+    try:
+        with pytest.raises(ZeroDivisionError, match=broken):
+            _run(line, range(50))
+    finally:
+        line.close()

@@ -1,0 +1,230 @@
+"""From a picture's URI to its encoded bytes, wherever it lies."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import posixpath
+import random
+import re
+import stat
+import time
+import urllib.parse
+from collections.abc import Callable
+
+from store.rejects import Reason, Rejected
+from transforms.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
+from transforms.deadline import Deadline
+from transforms.fetch_options import FetchOptions
+from transforms.http import HttpDownloader, shown_uri
+
+__all__ = ["FetchOptions", "ImageFetcher", "resolve_uri"]
+
+# What each of Beam's optional file systems cannot do without, and what brings it. Beam itself registers some of them
+# even where they cannot work, and then fails in ways that do not name the cause.
+_CLIENT_OF_SCHEME = {
+    "abfs": ("azure.storage.blob", "shelfmark[azure]"),
+    "azfs": ("azure.storage.blob", "shelfmark[azure]"),
+    "gs": ("google.cloud.storage", "shelfmark[gcp]"),
+    "hdfs": ("hdfs", "apache-beam[hadoop]"),
+    "s3": ("boto3", "shelfmark[aws]"),
+}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def resolve_uri(uri: str, base: str) -> str:
+    """The URI of a picture as its catalog names it.
+
+    Args:
+        uri: As written in the catalog: absolute or relative to the catalog's folder.
+        base: The folder of the catalog's table: a local path, a file:// URI, or the prefix of any other scheme.
+
+    Returns:
+        `uri` itself if it has a scheme or is an absolute path (which an http base resolves against its host, as a
+        browser would); otherwise its place under `base`. A name relative to a local folder stays a file name: nothing
+        in it is percent-decoded or taken for a query.
+
+    Raises:
+        Rejected: fetch_error, if `base` is a file:// URI without an absolute path.
+    """
+    if _scheme_of(uri):
+        return uri
+    scheme = _scheme_of(base)
+    if scheme in ("http", "https"):
+        # "./" keeps a colon in a file's name from being read as a scheme.
+        return urllib.parse.urljoin(base.rstrip("/") + "/", uri if uri.startswith("/") else "./" + uri)
+    if os.path.isabs(uri):
+        return uri
+    if scheme == "file":
+        return os.path.join(_path_of(base), uri)
+    if not scheme:
+        return os.path.join(base, uri)
+    prefix, rest = base.split("://", 1)
+    joined = posixpath.join(rest, uri)
+    # Object stores take ".." for a name. Only where one is present: normpath would also merge "//", a legal key.
+    dotted = not {".", ".."}.isdisjoint(joined.split("/"))
+    return f"{prefix}://{posixpath.normpath(joined) if dotted else joined}"
+
+
+class ImageFetcher:
+    """Fetches encoded pictures from local paths, file, http(s) and whatever Beam's file systems open.
+
+    Thread-safe: meant to be shared by `options.parallel_fetches` threads. Creating one does no I/O.
+    """
+
+    def __init__(
+        self,
+        options: FetchOptions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: random.Random | None = None,
+    ) -> None:
+        """Takes the limits, and what tests replace.
+
+        Args:
+            options: The limits.
+            clock: Seconds, never going back.
+            sleep: Waits that many seconds.
+            jitter: Draws the pauses between attempts.
+        """
+        self._options = options
+        self._clock = clock
+        self._budget = ByteBudget(options.max_in_flight_bytes)
+        # Pauses need to differ between workers, not to be unguessable.
+        self._http = HttpDownloader(options, self._budget, clock, sleep, jitter or random.Random())  # noqa: S311
+
+    def fetch(self, uri: str) -> bytes:
+        """The picture's encoded bytes, as they lie in the file or come from the server (content encoding undone).
+
+        The bytes count against the fetcher's memory limits only until they are returned.
+
+        Args:
+            uri: Absolute, or relative to the working directory.
+
+        Raises:
+            Rejected: With one of the fetch reasons.
+        """
+        scheme = _scheme_of(uri)
+        if not scheme:
+            return self._read_file(uri)
+        if scheme in ("http", "https"):
+            return self._http.download(uri)
+        if scheme == "file":
+            return self._read_file(_path_of(uri))
+        return self._read_remote(uri, scheme)
+
+    def close(self) -> None:
+        """Closes idle connections."""
+        self._http.close()
+
+    def _read_file(self, path: str) -> bytes:
+        try:
+            # O_NONBLOCK: opening a pipe without a writer would wait for one.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return self._read_descriptor(descriptor)
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or characters no file name can have
+            raise _rejected_file(error, path) from error
+
+    def _read_descriptor(self, descriptor: int) -> bytes:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Rejected(Reason.FETCH_ERROR, "expected a regular file, found a folder, pipe or device")
+        if status.st_size > self._options.max_image_bytes:
+            raise too_large(str(status.st_size), self._options.max_image_bytes)
+        if status.st_size <= FREE_BYTES:
+            return _read_exactly(descriptor, status.st_size)
+        with self._budget.hold(status.st_size):
+            return _read_exactly(descriptor, status.st_size)
+
+    def _read_remote(self, uri: str, scheme: str) -> bytes:
+        _require_client(scheme)
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        try:
+            FileSystems.get_filesystem(uri)
+        except Exception as error:
+            raise Rejected(Reason.UNSUPPORTED_SCHEME, f"no file system is installed for {scheme}://") from error
+        deadline = Deadline(self._clock, self._options.deadline_s)
+        limits = (None, self._options.max_image_bytes, self._budget, deadline)
+        try:
+            # Uncompressed, or a name that ends in .gz would be unpacked without a limit.
+            with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as opened:
+                return read_bounded(opened.read, *limits)
+        except Rejected:
+            raise
+        except Exception as error:  # each cloud's client raises its own kinds, with no common base
+            raise _rejected_remote(error, uri) from error
+
+
+def _scheme_of(uri: str) -> str:
+    r"""The scheme in lower case, "" for a path. Needs "://": C:\shoes.jpg and red:1.jpg are file names."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else ""
+
+
+def _path_of(file_uri: str) -> str:
+    """The local path of a file:// URI, percent-decoded byte by byte."""
+    rest = file_uri.split("://", 1)[1]
+    path = os.fsdecode(urllib.parse.unquote_to_bytes(rest.removeprefix("localhost")))
+    if not path.startswith("/"):
+        raise Rejected(Reason.FETCH_ERROR, f"expected file:///folder/picture, found {shown_uri(file_uri)}")
+    return path
+
+
+def _read_exactly(descriptor: int, size_bytes: int) -> bytes:
+    data = os.read(descriptor, size_bytes + 1)
+    # Network file systems may return less than was asked for before the end.
+    while len(data) < size_bytes and (more := os.read(descriptor, size_bytes + 1 - len(data))):
+        data += more
+    if len(data) != size_bytes:
+        raise Rejected(Reason.FETCH_ERROR, f"expected {size_bytes} bytes, found a file that changed while it was read")
+    return data
+
+
+def _rejected_file(error: OSError | ValueError, path: str) -> Rejected:
+    shown = shown_uri(repr(path))
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return Rejected(Reason.NOT_FOUND, f"no file {shown}")
+        case PermissionError():
+            return Rejected(Reason.FORBIDDEN, f"no permission to read {shown}")
+        case OSError():
+            return Rejected(Reason.FETCH_ERROR, f"{error.strerror or type(error).__name__}: {shown}")
+    return Rejected(Reason.NOT_FOUND, f"no file can be named {shown}")
+
+
+@functools.cache
+def _missing_package(scheme: str) -> str:
+    """What to install before the scheme works; "" if nothing."""
+    module, package = _CLIENT_OF_SCHEME.get(scheme, ("", ""))
+    try:
+        if module:
+            importlib.import_module(module)
+    except ImportError:
+        return package
+    return ""
+
+
+def _require_client(scheme: str) -> None:
+    package = _missing_package(scheme)
+    if package:
+        raise Rejected(Reason.UNSUPPORTED_SCHEME, f"{scheme}:// needs another package: pip install '{package}'")
+
+
+def _rejected_remote(error: Exception, uri: str) -> Rejected:
+    """Reads the HTTP-like status that every cloud client's errors carry somewhere."""
+    shown = shown_uri(uri)
+    statuses = [getattr(error, name, None) for name in ("code", "status_code", "status")]
+    if isinstance(error, FileNotFoundError) or 404 in statuses:
+        return Rejected(Reason.NOT_FOUND, f"nothing at {shown}")
+    if isinstance(error, PermissionError) or 401 in statuses or 403 in statuses:
+        return Rejected(Reason.FORBIDDEN, f"no permission to read {shown}")
+    if isinstance(error, TimeoutError):
+        return Rejected(Reason.TIMEOUT, f"no answer in time from {shown}")
+    return Rejected(Reason.FETCH_ERROR, f"{type(error).__name__} from {shown}")
