@@ -25,7 +25,7 @@ setup(
         "numpy>=1.26,<2",
         "pyarrow>=25,<26",
         "Pillow>=11.3",  # the first release that reads AVIF by itself
-        "urllib3>=2.2,<3",
+        "urllib3>=2.6.3,<3",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.17.1"],

@@ -21,6 +21,7 @@ from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import quiet_libraries
 from store.location import Store
+from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions, EncoderSource
 from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
@@ -97,7 +98,7 @@ def _run(source: EncoderSource, store: str, catalog: str) -> dict[str, Any]:
         progress_file = ProgressFile(progress.name)
         options = EmbedOptions("", DecodeOptions(source.image_size), FetchOptions(), progress_file)
         request = SnapshotRequest(snapshot, catalog, now.isoformat(), 0.0)
-        found = embed.find_catalog(catalog)
+        found = find_catalog(catalog)
         manifest = embed.embed(found, source, Store(store), request, options, parse_beam_flags([]))
         rate = steady_rate([record[0] for record in progress_file.records() if record[2]])
     return {
@@ -153,9 +154,7 @@ def stock(catalog: str) -> dict[str, Any]:
             | beam.Map(load)
             | RunInference(handler)
             | beam.Map(to_row)
-            | beam.io.WriteToParquet(
-                tempfile.mkdtemp() + "/stock", pa.schema([("embedding", pa.list_(pa.float32()))])
-            )
+            | beam.io.WriteToParquet(tempfile.mkdtemp() + "/stock", pa.schema([("embedding", pa.list_(pa.float32()))]))
         )
     batches = done_at[::32]
     return {"pictures_per_s": 32 * (len(batches) - 2) / (batches[-1] - batches[1])}
@@ -168,7 +167,9 @@ def main(arguments: list[str]) -> None:
     fields = dict(pair.split("=", 1) for pair in pairs)
     numbers = {"seconds", "hold_s"}
     typed = {name: float(value) if name in numbers else value for name, value in fields.items()}
-    print(json.dumps({"bare": bare, "pipeline": pipeline, "fake": fake, "decode": decode, "stock": stock}[case](**typed)))
+    print(
+        json.dumps({"bare": bare, "pipeline": pipeline, "fake": fake, "decode": decode, "stock": stock}[case](**typed))
+    )
 
 
 if __name__ == "__main__":

@@ -125,7 +125,10 @@ def measure_memory(folder: Path, model_rows: tuple[int, int], fake_rows: tuple[i
             ]
             for count in rows
         ]
-        lines += [(f"peak memory, {title}, {count:,} pictures", f"{peak:.0f} MB") for count, peak in zip(rows, peaks, strict=True)]
+        lines += [
+            (f"peak memory, {title}, {count:,} pictures", f"{peak:.0f} MB")
+            for count, peak in zip(rows, peaks, strict=True)
+        ]
         lines.append(("  growth", f"{peaks[1] - peaks[0]:+.0f} MB ({peaks[1] / peaks[0] - 1:+.1%})"))
     return lines
 
@@ -148,7 +151,9 @@ def main() -> None:
                     f"{seconds_to_first_embedding(make_catalog(folder, 'start', 256, 500), folder / 'fresh'):.1f} s",
                 )
             ],
-            "memory": lambda: measure_memory(folder, (1000 // scale, 10_000 // scale), (10_000 // scale, 300_000 // scale)),
+            "memory": lambda: measure_memory(
+                folder, (1000 // scale, 10_000 // scale), (10_000 // scale, 300_000 // scale)
+            ),
         }
         print(f"{_machine()}\n")
         for name, measure in parts.items():

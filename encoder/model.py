@@ -167,7 +167,7 @@ class _CompiledModel:
 @functools.lru_cache(maxsize=2)
 def _compiled(spec: EncoderSpec, weights_path: Path) -> _CompiledModel:
     model, on_gpu = _load_model(spec, weights_path), has_gpu()
-    size_bytes = sum(weight.nbytes for weight in model.weights)
+    size_bytes = 4 * model.count_params()
     tf = tensorflow()
     function = tf.function(
         _body(spec, model, frozen=not on_gpu and size_bytes <= _MAX_FROZEN_BYTES),
@@ -203,13 +203,14 @@ def _body(spec: EncoderSpec, model: Any, *, frozen: bool) -> Callable[[Any], Any
     """
     tf = tensorflow()
     preprocess = preprocess_input(find_backbone(spec.backbone))
+    trainable = [variable.numpy() for variable in model.trainable_variables] if frozen else []
+    others = [variable.numpy() for variable in model.non_trainable_variables] if frozen else []
 
     def encode(pixels: Any) -> Any:
         inputs = preprocess(tf.cast(pixels, tf.float32))
         if frozen:
-            trainable = [tf.constant(variable.numpy()) for variable in model.trainable_variables]
-            others = [tf.constant(variable.numpy()) for variable in model.non_trainable_variables]
-            outputs, _ = model.stateless_call(trainable, others, inputs, training=False)
+            constants = [[tf.constant(array) for array in arrays] for arrays in (trainable, others)]
+            outputs, _ = model.stateless_call(*constants, inputs, training=False)
         else:
             outputs = model(inputs, training=False)
         return tf.cast(outputs, tf.float32)

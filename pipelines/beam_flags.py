@@ -40,8 +40,8 @@ def _split_known(flags: list[str]) -> tuple[list[str], list[str]]:
     return [flag for flag in flags if flag not in unknown], unknown
 
 
-def _all_subclasses(cls: type) -> list[type]:
-    children = cls.__subclasses__()
+def _all_subclasses(cls: type[PipelineOptions]) -> list[type[PipelineOptions]]:
+    children: list[type[PipelineOptions]] = cls.__subclasses__()
     return children + [grandchild for child in children for grandchild in _all_subclasses(child)]
 
 
@@ -49,4 +49,3 @@ def is_local(options: PipelineOptions) -> bool:
     """True where every worker is on this machine."""
     runner = str(options.view_as(StandardOptions).runner or "DirectRunner")
     return runner.rsplit(".", 1)[-1] in LOCAL_RUNNERS
-

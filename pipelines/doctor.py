@@ -26,7 +26,6 @@ PACKAGES: Mapping[str, str] = {
     "scann": "scann",
     "apache-beam": "apache_beam",
 }
-# The processor features that decide how fast a model can run.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
 PROBE_TIMEOUT_S = 300
 _MARK = "shelfmark-probe "

@@ -182,7 +182,9 @@ def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:
 
 def root_cause(text: str) -> str:
     """The last error named in a runner's report, on one line, without tracebacks and step names."""
-    lines = re.findall(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Refused|Interrupt)\b: ?(.*)$", text, re.MULTILINE)
+    lines = re.findall(
+        r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Refused|Interrupt)\b: ?(.*)$", text, re.MULTILINE
+    )
     cause = lines[-1] if lines else (text.strip().splitlines() or ["unknown error"])[-1]
     return re.sub(r"\s*\[while running .*", "", cause).strip()
 
@@ -196,4 +198,3 @@ def started_now() -> tuple[str, datetime.datetime]:
 def total_bytes(manifest: SnapshotManifest) -> int:
     """Size of a snapshot's files."""
     return sum(file.bytes for file in manifest.files)
-

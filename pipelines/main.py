@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.console import LOG, quiet_libraries
+from pipelines.flag_types import add_doctor, new_parser
 from store.errors import GateRefused, StoreError, UserError
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_GATE_REFUSED = 0, 1, 2, 3
@@ -45,9 +46,13 @@ def _fail(code: int, error: object) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from pipelines.flags import build_parser
+    if arguments[:1] == ["doctor"]:
+        parser, commands = new_parser()
+        add_doctor(commands)
+    else:
+        from pipelines.flags import build_parser
 
-    parser = build_parser()
+        parser = build_parser()
     flags, rest = parser.parse_known_args(arguments)
     if rest and flags.command != "embed":
         raise UserError(f"unknown flag {rest[0]}; see shelfmark {flags.command} --help")
@@ -74,7 +79,9 @@ def _doctor(flags: argparse.Namespace) -> int:
 def _sample_catalog(flags: argparse.Namespace) -> int:
     table = _draw(Path(flags.directory), flags.items, flags.views, flags.seed)
     pictures = flags.items * flags.views
-    _print(flags, f"{pictures:,} pictures of {flags.items:,} items: {table}", {"catalog": str(table), "pictures": pictures})
+    _print(
+        flags, f"{pictures:,} pictures of {flags.items:,} items: {table}", {"catalog": str(table), "pictures": pictures}
+    )
     return EXIT_DONE
 
 
@@ -112,6 +119,7 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     from pipelines.beam_flags import parse_beam_flags
     from pipelines.summary import snapshot_document, snapshot_table
     from store.location import Store
+    from transforms.embeddings import EmbedOptions
     from transforms.fetch import FetchOptions, ImageFetcher
     from transforms.progress import ProgressFile
     from transforms.snapshot import SnapshotRequest
@@ -132,7 +140,7 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
         progress = os.path.join(scratch, "progress")
         Path(progress).touch()
-        options = embed.EmbedOptions(
+        options = EmbedOptions(
             base=catalog.base,
             decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
             fetch=fetch,

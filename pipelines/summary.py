@@ -24,7 +24,10 @@ def snapshot_table(store: Store, manifest: SnapshotManifest) -> str:
         ("embedded", f"{counts.embedded:,}"),
         ("rejected", f"{counts.rejected:,}"),
         *((f"  {reason}", f"{count:,}") for reason, count in manifest.rejected_by_reason.items()),
-        ("pictures/s", f"{manifest.timing['pictures_per_s']:.1f} over {manifest.timing['seconds']:.1f} s, start-up included"),
+        (
+            "pictures/s",
+            f"{manifest.timing['pictures_per_s']:.1f} over {manifest.timing['seconds']:.1f} s, start-up included",
+        ),
         ("bytes", f"{size:,} in {len(manifest.files)} files"),
         ("encoder", f"{encoder['backbone']} {encoder['precision']}, weights {encoder['weights']}"),
         ("snapshot", store.full_path(snapshot_folder(manifest.snapshot))),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import csv
 import functools
 import multiprocessing
@@ -49,7 +48,7 @@ def draw_catalog(
         items: How many products, at least 1.
         views: How many pictures of each, at least 1.
         seed: At least 0.
-        processes: How many draw at once; by default as many as there are processors for this process.
+        processes: How many draw at once; by default as many as there are processors.
         progress: Called in this process with the pictures drawn so far and the pictures in all.
 
     Returns:
@@ -102,16 +101,17 @@ def _claim(directory: Path) -> None:
 
 
 def _is_ours(table: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError), table.open(encoding="utf-8", errors="replace") as file:
+    if not table.is_file():
+        return False
+    with table.open(encoding="utf-8", errors="replace") as file:
         return file.readline().rstrip("\n") == ",".join(COLUMNS)
-    return False
 
 
 def _draw_chunks(directory: Path, items: int, views: int, seed: int, processes: int | None) -> Iterator[list[Row]]:
     size = max(1, _CHUNK_PICTURES // views)
     chunks = [range(start, min(start + size, items)) for start in range(0, items, size)]
     draw = functools.partial(_draw_chunk, directory, views, seed)
-    workers = min(processes or len(os.sched_getaffinity(0)), len(chunks))
+    workers = min(processes or os.cpu_count() or 1, len(chunks))
     if workers == 1:
         yield from map(draw, chunks)
         return

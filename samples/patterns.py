@@ -76,4 +76,4 @@ def _scatter(
     points = outline[::2] if len(outline) >= 40 else outline
     for row, y in enumerate(range(0, side_px + pitch, pitch)):
         for x in range(row % 2 * pitch // 2, side_px + pitch, pitch):
-            draw.polygon((points + (x, y)).ravel().tolist(), fill=colour)
+            draw.polygon((points + np.array((x, y))).ravel().tolist(), fill=colour)

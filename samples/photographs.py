@@ -53,7 +53,7 @@ def photograph(sprite: Sprite, rng: np.random.Generator, stands: bool) -> Image.
 def _camera(rng: np.random.Generator, size: tuple[int, int], product: Box, stands: bool) -> NDArray[np.float64]:
     """The 3 x 3 homography from the sprite's pixels to the picture's: the product fills most of the frame."""
     left, top, right, bottom = product
-    turn = math.radians(rng.uniform(-7, 7) if stands else rng.uniform(-22, 22))
+    turn = math.radians(rng.uniform(-4, 4) if stands else rng.uniform(-22, 22))
     cosine, sine = math.cos(turn), math.sin(turn)
     width = (right - left) * cosine + (bottom - top) * abs(sine)
     height = (bottom - top) * cosine + (right - left) * abs(sine)
@@ -130,10 +130,11 @@ def _cast_shadow(
     width, height = (side // _SHADOW_SCALE + 1 for side in silhouette.size)
     margin = 8
     small = Image.new("L", (width + 2 * margin, height + 2 * margin), 0)
-    small.paste(silhouette.reduce(_SHADOW_SCALE), (margin, margin))
+    outline = silhouette.reduce(_SHADOW_SCALE)
+    small.paste(outline, (margin, margin))
     if stands:
         small = small.point(_FAINT)
-        foot, drop = height + margin - 1, width * 0.07
+        foot, drop = (outline.getbbox() or (0, 0, width, height))[3] + margin - 1, width * 0.07
         floor = Image.new("L", small.size, 0)
         ImageDraw.Draw(floor).ellipse((margin - 1, foot - drop, margin + width, foot + drop), fill=230)
         small = ImageChops.lighter(floor, small)

@@ -19,7 +19,8 @@ def draw_mug(surface: Surface, design: Design) -> None:
     width, height, taper = design.knob(0, 0.4, 0.58), design.knob(1, 0.48, 0.72), design.knob(2, 0.72, 1.05)
     foot = width * taper
     grip = design.knob(3, 0.5, 0.85) * height
-    handle = ellipse(width * 0.9 - 0.1, 0.02, 0.36, grip * 0.85, -80, 80)
+    handle = ellipse(min(width, foot) * 0.8 - 0.1, 0.02, 0.3 + abs(width - foot) * 0.5, grip * 0.85, -105, 105)
+    handle[:, 0] += (foot - width) * 0.4 * handle[:, 1]  # follows the slope of the wall
     surface.strap(handle, shade(design.trim if design.knobs[4] > 0.5 else design.main, 0.8), 0.12)
     surface.line(handle * (0.985, 0.985), _LIGHT, 0.025, 90)
     body = curve(
@@ -112,7 +113,7 @@ def draw_bag(surface: Surface, design: Design) -> None:
     loop, spread = design.knob(4, 0.4, 0.58), width * 0.5
     for lift, factor in ((0.04, 0.55), (0.0, 0.85)):
         handle = ellipse(0, top + 0.05, spread, loop + lift, 180, 360)
-        surface.strap(handle + (0.03 * (lift > 0), 0), shade(design.trim, factor), 0.075)
+        surface.strap(handle + np.array((0.03 * (lift > 0), 0)), shade(design.trim, factor), 0.075)
     body = mirrored(
         (0, top), (width, top), (foot + 0.02, bottom - 0.1), (foot, bottom, 1), (foot - 0.1, bottom), (0, bottom)
     )
@@ -171,8 +172,10 @@ def draw_chair(surface: Surface, design: Design) -> None:
     surface.cloth(rest)
     surface.ramp(rest, (0.25, 0.0, 0.0, 0.3))
     surface.emblem(0, float(rest[:, 1].mean()), 0.18)
-    cushion = curve((-width * 0.86, seat - depth * 0.5), (width * 0.86, seat - depth * 0.5), (width * 1.06, seat + depth * 0.4),
-                    (width, seat + depth, 1), (-width, seat + depth, 1), (-width * 1.06, seat + depth * 0.4))  # fmt: skip
+    cushion = curve(
+        *((-width * 0.86, seat - depth * 0.5), (width * 0.86, seat - depth * 0.5), (width * 1.06, seat + depth * 0.4)),
+        *((width, seat + depth, 1), (-width, seat + depth, 1), (-width * 1.06, seat + depth * 0.4)),
+    )
     surface.cloth(cushion)
     surface.ramp(cushion, (0.0, 0.0, 0.0, 0.5), vertical=True)
     surface.line(cushion[:2], _DARK, 0.02, 110)

@@ -25,7 +25,9 @@ def _open_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         return pyarrow.fs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"--store {uri}: expected a local folder, gs://bucket/path or s3://bucket/path ({error})") from error
+        raise UserError(
+            f"--store {uri}: expected a local folder, gs://bucket/path or s3://bucket/path ({error})"
+        ) from error
 
 
 @contextlib.contextmanager

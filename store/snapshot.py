@@ -111,9 +111,13 @@ def check_counts(counts: Counts, rejected_by_reason: dict[str, int], files: tupl
     """
     ended = counts.embedded + counts.reused + counts.rejected
     if ended != counts.catalog_rows:
-        raise StoreError(f"expected {counts.catalog_rows} catalog rows to be embedded, reused or rejected, found {ended}")
+        raise StoreError(
+            f"expected {counts.catalog_rows} catalog rows to be embedded, reused or rejected, found {ended}"
+        )
     if sum(rejected_by_reason.values()) != counts.rejected:
-        raise StoreError(f"expected {counts.rejected} rejected rows by reason, found {sum(rejected_by_reason.values())}")
+        raise StoreError(
+            f"expected {counts.rejected} rejected rows by reason, found {sum(rejected_by_reason.values())}"
+        )
     if sum(file.rows for file in files) != ended:
         raise StoreError(f"expected {ended} rows in files, found {sum(file.rows for file in files)}")
 

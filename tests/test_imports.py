@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samples": {"store"},
     "serving": {"encoder", "index_builder"},
     "pipelines": {"store", "encoder", "index_builder", "transforms", "samples", "serving"},
-    "benchmarks": {"store", "encoder", "index_builder", "transforms", "samples"},
+    "benchmarks": {"store", "encoder", "index_builder", "transforms", "samples", "pipelines", "tests"},
     "deploy": set(),
 }
 OURS = {*MAY_IMPORT, "tests"}

@@ -111,7 +111,7 @@ class HttpDownloader:
         auth = urllib3.make_headers(basic_auth=urllib.parse.unquote(target.auth)) if target.auth else {}
         response = self._opened().urlopen(
             "GET",
-            target._replace(auth=None).url,
+            target.url,
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _user_agent(), **auth},
             timeout=timeout,
             retries=False,

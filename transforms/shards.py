@@ -43,8 +43,7 @@ class ShardCatalog(beam.PTransform):
         """Keys, then groups."""
         return (
             rows
-            | "AssignShard"
-            >> beam.Map(_assign, row_count=self._row_count).with_output_types(tuple[int, CatalogRow])
+            | "AssignShard" >> beam.Map(_assign, row_count=self._row_count).with_output_types(tuple[int, CatalogRow])
             | "GroupShard" >> beam.GroupByKey()
         )
 

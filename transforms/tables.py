@@ -246,5 +246,3 @@ def _read_parquet(span: Span) -> Iterator[tuple[dict[str, Any], str]]:
         for batch in table.iter_batches(batch_size=4096, row_groups=groups):
             for record in batch.to_pylist():
                 yield record, ""
-
-

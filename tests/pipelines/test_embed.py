@@ -129,7 +129,9 @@ def test_no_hostile_file_ends_the_run(tmp_path):
     wrong = {
         name: (ended[name], outcome)
         for name, outcome in expected.items()
-        if not (ended[name] == outcome or (outcome != "embedded" and ended[name] in {reason.value for reason in outcome}))
+        if not (
+            ended[name] == outcome or (outcome != "embedded" and ended[name] in {reason.value for reason in outcome})
+        )
     }
     assert wrong == {}
 
@@ -242,7 +244,7 @@ def test_the_root_cause_is_found_under_tracebacks():
         "Traceback (most recent call last):\n  File x\nstore.errors.StoreError: cannot write /s/part: no space left "
         "[while running 'EmbedShards/EmbedShard']\n\nDuring handling:\nRuntimeError: store.errors.StoreError: cannot"
     )
-    assert embed.root_cause(report.split("\n\n")[0]) == "cannot write /s/part: no space left"
+    assert embed.root_cause(report.split("\n\n", maxsplit=1)[0]) == "cannot write /s/part: no space left"
 
 
 def test_names_of_runs_follow_the_clock():

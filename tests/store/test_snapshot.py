@@ -118,7 +118,7 @@ def test_a_missing_or_cut_file_is_not_committed(tmp_path):
     manifest = _manifest((), Counts(3, 3, 0, 0))
     part, _ = _write_parts(store, snapshot_folder(manifest.snapshot), 3)
     for wrong in (dataclasses.replace(part, path="part-1.parquet"), dataclasses.replace(part, bytes=part.bytes + 1)):
-        with pytest.raises(StoreError, match="expected .* bytes, found"):
+        with pytest.raises(StoreError, match=r"expected .* bytes, found"):
             commit(store, dataclasses.replace(manifest, files=(wrong,)))
     assert list_snapshots(store) == []
 

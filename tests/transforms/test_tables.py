@@ -36,7 +36,10 @@ def test_csv_spans_give_the_rows_of_the_whole_table(tmp_path_factory, cells, spa
     assert sorted(row.position for row in rows) == [row.position for row in rows]
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["image_uri", "title", "item_id"]), _CELLS), max_size=30), st.integers(1, 60))
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["image_uri", "title", "item_id"]), _CELLS), max_size=30),
+    st.integers(1, 60),
+)
 def test_jsonl_spans_give_the_rows_of_the_whole_table(tmp_path_factory, records, span_bytes):
     path = tmp_path_factory.mktemp("jsonl") / "catalog.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -47,7 +50,9 @@ def test_jsonl_spans_give_the_rows_of_the_whole_table(tmp_path_factory, records,
 
 def test_parquet_is_read_a_row_group_at_a_time(tmp_path):
     path = tmp_path / "catalog.parquet"
-    pq.write_table(pa.table({"image_uri": [f"{n}.jpg" for n in range(10)], "price": list(range(10))}), path, row_group_size=3)
+    pq.write_table(
+        pa.table({"image_uri": [f"{n}.jpg" for n in range(10)], "price": list(range(10))}), path, row_group_size=3
+    )
     spans = list(plan_spans(str(path), "parquet"))
     assert [(span.start, span.first_row) for span in spans] == [(0, 0), (1, 3), (2, 6), (3, 9)]
     assert [(row.item_id, row.attributes) for span in spans for row in read_span(span)] == [
