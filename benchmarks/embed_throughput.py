@@ -28,11 +28,13 @@ def run_case(case: str, **fields: Any) -> dict[str, Any]:
     """One case in a fresh process.
 
     Raises:
-        subprocess.CalledProcessError: It failed; its message went to stderr.
+        SystemExit: It failed, with what it said.
     """
     arguments = [f"{name}={value}" for name, value in fields.items()]
     command = [sys.executable, "-m", "benchmarks.embed_cases", case, *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

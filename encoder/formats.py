@@ -227,15 +227,15 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def is_cut_short(name: str, data: bytes, read_bytes: int) -> bool:
+def is_cut_short(name: str, data: bytes, ran_dry: bool) -> bool:
     """Whether a header that could not be read failed for want of bytes.
 
     Args:
         name: The format, as `recognise` names it.
         data: The whole picture.
-        read_bytes: How far the decoder had read when it gave up.
+        ran_dry: Whether the decoder asked for more bytes than there were.
     """
-    if name == "WEBP":  # read whole at once: how far the decoder read says nothing
+    if name == "WEBP":  # read whole at once, by a decoder that does not say what it missed
         return 8 + int.from_bytes(data[4:8], "little") > len(data)
     if name == "AVIF":
         start = 0
@@ -245,4 +245,4 @@ def is_cut_short(name: str, data: bytes, read_bytes: int) -> bool:
                 return False
             start += size
         return start != len(data)
-    return read_bytes >= len(data)
+    return ran_dry

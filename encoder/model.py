@@ -61,6 +61,8 @@ class KerasEncoder:
         Raises:
             tf.errors.ResourceExhaustedError: The device cannot hold even one picture.
         """
+        if not len(pixels):
+            return np.empty((0, self.embedding_dim), np.float32)
         exhausted = tensorflow().errors.ResourceExhaustedError
         embeddings, fitting = encode_halving(self._model.encode, pixels, self._fitting_batch_size, exhausted)
         # Shrinks only, so threads that write at the same time agree in the end.
@@ -126,7 +128,7 @@ def encode_halving(
 
     Args:
         encode: Called with at most `size` pictures and `size`, the batch shape to compute in.
-        pixels: uint8[n, ...], n >= 0.
+        pixels: uint8[n, ...], n > 0.
         batch_size: Where to start.
         exhausted: What `encode` raises when memory runs out.
 
@@ -137,7 +139,7 @@ def encode_halving(
         Exception: `exhausted`, from a batch of one.
     """
     while True:
-        starts = range(0, max(len(pixels), 1), batch_size)
+        starts = range(0, len(pixels), batch_size)
         try:
             parts = [encode(pixels[start : start + batch_size], batch_size) for start in starts]
         except exhausted:

@@ -1,4 +1,4 @@
-"""What a person sees: a progress line on a terminal, a log line now and then elsewhere, and nothing of the libraries."""
+"""What a person sees: a progress line on a terminal, a log line now and then elsewhere, no noise of libraries."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ def _open_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 @contextlib.contextmanager
-def _as_store_error(action: str, path: str) -> Iterator[None]:
+def as_store_error(action: str, path: str) -> Iterator[None]:
+    """Turns an OSError inside the block into a StoreError of one line that says what to do."""
     try:
         yield
     except OSError as error:
@@ -68,7 +69,7 @@ class Store:
             StoreError: The file cannot be written (no space, no permission).
         """
         filesystem, full = self._locate(path)
-        with _as_store_error("write", self.full_path(path)):
+        with as_store_error("write", self.full_path(path)):
             filesystem.create_dir(posixpath.dirname(full), recursive=True)
             with filesystem.open_output_stream(full) as stream:
                 yield stream
@@ -85,7 +86,7 @@ class Store:
                 stream.write(data)
             return
         temporary = f"{full}.{uuid.uuid4().hex}.tmp"
-        with _as_store_error("write", self.full_path(path)):
+        with as_store_error("write", self.full_path(path)):
             os.makedirs(os.path.dirname(full), exist_ok=True)
             try:
                 with open(temporary, "wb") as file:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.location import Store
+from store.location import Store, as_store_error
 
 ROW_GROUP_ROWS = 2048
 """Rows per row group: 16 MiB of 2,048-d float32 held in memory per open file, and the least a reader must read."""
@@ -66,12 +66,16 @@ class PartWriter:
     def _write_row_group(self) -> None:
         arrays = [self._to_array(field, self._columns[field.name]) for field in self._schema]
         table = pa.Table.from_arrays(arrays, schema=self._schema)
-        if self._parquet is None:
-            self._parquet = self._open()
-        self._parquet.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        with self._explained():
+            if self._parquet is None:
+                self._parquet = self._open()
+            self._parquet.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._rows += table.num_rows
         for values in self._columns.values():
             values.clear()
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return as_store_error("write", self._store.full_path(f"{self._folder}/{self._name}"))
 
     def _to_array(self, field: pa.Field, values: list[Any]) -> pa.Array:
         if not pa.types.is_fixed_size_list(field.type):
@@ -105,7 +109,8 @@ class PartWriter:
             self._write_row_group()
         if self._parquet is None:
             return None
-        self._open_file.close()
+        with self._explained():
+            self._open_file.close()
         size = self._store.size_bytes(f"{self._folder}/{self._name}")
         return PartFile(self._name, self._rows, size or 0)
 

@@ -15,7 +15,7 @@ FAKE_DIM = 16
 
 
 class FakeEncoder:
-    """Embeds a picture as the means of its quarters and channels, so equal pictures get equal embeddings.
+    """Embeds a picture as means over its quarters and channels, so equal pictures get equal embeddings.
 
     Args:
         batch_size: Largest batch it takes.
@@ -38,8 +38,10 @@ class FakeEncoder:
             self.batches.append(len(pixels))
             if self._hold_s:
                 time.sleep(self._hold_s)
-        half = pixels.shape[1] // 2
-        quarters = [pixels[:, y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
+        step = max(1, pixels.shape[1] // 16)  # a few pixels tell pictures apart and cost no time
+        sample = pixels[:, ::step, ::step]
+        half = sample.shape[1] // 2
+        quarters = [sample[:, y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
         means = np.concatenate([quarter.mean(axis=(1, 2)) for quarter in quarters], axis=1) + 1.0
         return np.resize(means.astype(np.float32).T, (self.embedding_dim, len(pixels))).T.copy()
 
