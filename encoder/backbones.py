@@ -98,9 +98,7 @@ def build_model(backbone: Backbone, image_size: int, precision: str = "float32")
     policy = keras_.config.dtype_policy()
     keras_.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
     try:
-        return constructor(
-            weights=None, include_top=False, pooling=POOLING, input_shape=(image_size, image_size, 3)
-        )
+        return constructor(weights=None, include_top=False, pooling=POOLING, input_shape=(image_size, image_size, 3))
     except ValueError as error:
         detail = " ".join(str(error).split())
         raise UserError(

@@ -238,11 +238,12 @@ def is_cut_short(name: str, data: bytes, ran_dry: bool) -> bool:
     if name == "WEBP":  # read whole at once, by a decoder that does not say what it missed
         return 8 + int.from_bytes(data[4:8], "little") > len(data)
     if name == "AVIF":
-        start = 0
+        start, described = 0, False
         while start + 8 <= len(data):
             size = int.from_bytes(data[start : start + 4], "big")
             if size < 8:  # a box to the end of the file, or a 64-bit length
                 return False
+            described = described or data[start + 4 : start + 8] == b"meta"
             start += size
-        return start != len(data)
+        return start != len(data) or not described
     return ran_dry

@@ -91,9 +91,7 @@ def default_batch_size() -> int:
     return 256 if has_gpu() else 32
 
 
-def choose_precision(
-    requested: str, spec: EncoderSpec, weights_path: Path, pixels: Pixels
-) -> tuple[str, str | None]:
+def choose_precision(requested: str, spec: EncoderSpec, weights_path: Path, pixels: Pixels) -> tuple[str, str | None]:
     """The precision to embed in, and a warning where the fastest one had to be given up.
 
     Args:
@@ -187,7 +185,9 @@ def _load_model(spec: EncoderSpec, weights_path: Path) -> Any:
         model.load_weights(weights_path)
     except (OSError, ValueError, KeyError) as error:
         detail = " ".join(str(error).split())
-        raise StoreError(f"{weights_path}: expected the weights of {spec.backbone}, could not read them: {detail}") from error
+        raise StoreError(
+            f"{weights_path}: expected the weights of {spec.backbone}, could not read them: {detail}"
+        ) from error
     found = weights_digest(model)
     if found != spec.weights_sha256:
         raise StoreError(

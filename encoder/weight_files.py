@@ -153,8 +153,10 @@ def _old_order(layer: Any) -> list[Any]:
 
 
 def _stored_layers(root: Any) -> list[_StoredLayer]:
-    layers = [(name, [root[name][weight] for weight in _names(root[name], "weight_names")])
-              for name in _names(root, "layer_names")]
+    layers = [
+        (name, [root[name][weight] for weight in _names(root[name], "weight_names")])
+        for name in _names(root, "layer_names")
+    ]
     return [(name, weights) for name, weights in layers if weights]
 
 

@@ -100,6 +100,7 @@ def fill_randomly(model: Any, seed: int) -> None:
         limit = math.sqrt(3 / fan_in)
         weight.assign(((rng.random(shape) * 2 - 1) * limit).astype(np.float32))
 
+
 def _seed(source: str) -> int:
     _, _, text = source.partition(":")
     if text and not text.isdecimal():
@@ -113,9 +114,7 @@ def _imagenet_model(backbone: Backbone) -> Any:
     constructor = getattr(keras().applications, backbone.name)
     try:
         with _quiet_download():
-            published = constructor(
-                weights="imagenet", include_top=False, pooling=POOLING, input_shape=(size, size, 3)
-            )
+            published = constructor(weights="imagenet", include_top=False, pooling=POOLING, input_shape=(size, size, 3))
     except Exception as error:  # Keras raises a bare Exception when a download fails.
         detail = " ".join(str(error).split())
         raise UserError(

@@ -30,7 +30,7 @@ from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
 SOURCE = FakeEncoderSource()
-QUICK_FETCH = FetchOptions(connect_timeout_s=2, read_timeout_s=1, deadline_s=8, backoff_s=0.01, max_image_bytes=1 << 20)
+QUICK_FETCH = FetchOptions(connect_timeout_s=2, read_timeout_s=1, deadline_s=8, backoff_s=0.01, max_image_bytes=4 << 20)
 
 
 def run_embed(

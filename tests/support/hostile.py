@@ -223,7 +223,7 @@ def _damaged() -> Iterator[File]:
         yield name, png[:8] + header + png[33:], _NO_IMAGE
     yield "jpeg-start-then-text.jpg", b"\xff\xd8\xff" + b"this is not a picture. " * 20, _NO_IMAGE
     yield "webp-start-then-text.webp", b"RIFF" + struct.pack("<I", 404) + b"WEBP" + b"text" * 100, _NO_IMAGE
-    yield "avif-start-then-zeros.avif", b"\0\0\0\x14ftypavif\0\0\0\0avif\0\0\0\x08free", _NO_IMAGE
+    yield "avif-of-nonsense.avif", b"\0\0\0\x14ftypavif\0\0\0\0avif\0\0\0\x40meta" + bytes(56), _NO_IMAGE
     yield "tags-of-nonsense.tif", tiff([(256, 2, 4, 0), (257, 12, 1, 8), (258, 3, 9, 0), (273, 5, 1, 8)]), _NO_IMAGE
     yield "too-many-samples.tif", tiff([(256, 4, 1, 4), (257, 4, 1, 4), (277, 4, 1, 2**31), (273, 4, 1, 8)]), _NO_IMAGE
     yield (
