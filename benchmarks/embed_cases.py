@@ -160,6 +160,11 @@ def stock(catalog: str) -> dict[str, Any]:
     return {"pictures_per_s": 32 * (len(batches) - 2) / (batches[-1] - batches[1])}
 
 
+CASES: dict[str, Callable[..., dict[str, Any]]] = {
+    case.__name__: case for case in (bare, pipeline, fake, decode, stock)
+}
+
+
 def main(arguments: list[str]) -> None:
     """Runs one case with its key=value arguments."""
     quiet_libraries(verbose=False)
@@ -167,9 +172,7 @@ def main(arguments: list[str]) -> None:
     fields = dict(pair.split("=", 1) for pair in pairs)
     numbers = {"seconds", "hold_s"}
     typed = {name: float(value) if name in numbers else value for name, value in fields.items()}
-    print(
-        json.dumps({"bare": bare, "pipeline": pipeline, "fake": fake, "decode": decode, "stock": stock}[case](**typed))
-    )
+    print(json.dumps(CASES[case](**typed)))
 
 
 if __name__ == "__main__":

