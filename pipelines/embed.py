@@ -22,6 +22,7 @@ from pipelines.beam_flags import is_local
 from pipelines.console import ProgressDisplay
 from store.errors import GateRefused, StoreError, UserError
 from store.location import Store
+from store.rejects import Rejected
 from store.snapshot import (
     MANIFEST,
     REFUSED,
@@ -103,7 +104,10 @@ def open_catalog(uri: str, store: Store, snapshot: str, fetch_bytes: Callable[[s
     if table_kind(name) is None:
         raise UserError(f"--catalog {uri}: expected a .csv, .jsonl or .parquet table behind http(s), found {name!r}")
     path = f"{snapshot_folder(snapshot)}/catalog-{name}"
-    store.replace(path, fetch_bytes(uri))
+    try:
+        store.replace(path, fetch_bytes(uri))
+    except Rejected as rejected:
+        raise UserError(f"--catalog {uri}: {rejected.detail}") from rejected
     return find_catalog(uri, pattern=store.full_path(path), base=uri.rsplit("/", 1)[0])
 
 
@@ -174,8 +178,8 @@ def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:
     refused = SnapshotManifest.from_json(store.read(f"{folder}/{REFUSED}"))
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.rejected_by_reason.items())
     raise GateRefused(
-        f"not committed: {refused.counts.rejected:,} of {refused.counts.catalog_rows:,} rows were rejected ({reasons}), "
-        f"more than --max_reject_ratio {request.max_reject_ratio:g}; the rejects are listed in "
+        f"not committed: {refused.counts.rejected:,} of {refused.counts.catalog_rows:,} rows were rejected "
+        f"({reasons}), more than --max_reject_ratio {request.max_reject_ratio:g}; the rejects are listed in "
         f"{store.full_path(folder)}/rejected-*.parquet"
     )
 

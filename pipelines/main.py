@@ -128,7 +128,9 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     store = Store(flags.store)
     snapshot, now = embed.started_now()
     fetch = FetchOptions(**{name: getattr(flags, name) for name in _FETCH_FLAGS})
-    fetcher = ImageFetcher(fetch)
+    fetcher = ImageFetcher(
+        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
+    )
     catalog = embed.open_catalog(flags.catalog, store, snapshot, fetcher.fetch)
     fetcher.close()
     store.check_writable()
@@ -153,6 +155,7 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     return EXIT_DONE
 
 
+_MAX_TABLE_BYTES = 1 << 30
 _ENCODER_FLAGS = ("backbone", "weights", "precision", "image_size", "resize", "batch_size")
 _FETCH_FLAGS = (
     "max_image_bytes",

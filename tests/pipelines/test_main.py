@@ -18,6 +18,7 @@ import pytest
 from samples.catalog import draw_catalog
 from store.location import Store
 from store.snapshot import list_snapshots
+from tests.support.http_server import PictureServer
 from transforms.progress import ProgressFile
 
 SMALL_MODEL = [
@@ -151,3 +152,13 @@ def test_a_gate_refuses_with_exit_3(tmp_path):
     assert done.returncode == 3
     assert "1 of 1 rows were rejected (not_an_image 1)" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_table_behind_http_is_read_and_a_missing_one_is_one_line(tmp_path):
+    with PictureServer() as server:
+        missing = shelfmark("embed", "--catalog", server.url("/status/404/catalog.csv"), "--store", tmp_path)
+        page = shelfmark("embed", "--catalog", server.url("/ok/1.jpg"), "--store", tmp_path)
+    assert missing.returncode == page.returncode == 2
+    assert "404" in missing.stderr
+    assert "expected a .csv, .jsonl or .parquet table behind http(s), found '1.jpg'" in page.stderr
+    assert len((missing.stderr + page.stderr).splitlines()) == 2
