@@ -28,18 +28,17 @@ _MAX_FROZEN_BYTES = 1 << 30
 
 
 class Encoder(Protocol):
-    """Turns pictures into raw, average-pooled features. Safe to share between threads.
-
-    Attributes:
-        embedding_dim: Length D of an embedding.
-        batch_size: Pictures per batch that suit the hardware.
-    """
+    """Turns pictures into raw, average-pooled features. Safe to share between threads."""
 
     @property
-    def embedding_dim(self) -> int: ...
+    def embedding_dim(self) -> int:
+        """Length D of an embedding."""
+        ...
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Pictures per batch that suit the hardware."""
+        ...
 
     def encode(self, pixels: Pixels) -> Embeddings:
         """uint8[n, S, S, 3] RGB pictures, n <= batch_size, to float32[n, D]; a row may be not finite."""

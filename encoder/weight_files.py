@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def _fill_from_old(model: Any, file: Any, refusal: _Refusal) -> None:
 
 
 def _old_root(file: Any) -> Any:
-    return file["model_weights"] if "model_weights" in file else file
+    return file.get("model_weights", file)
 
 
 def _old_order(layer: Any) -> list[Any]:

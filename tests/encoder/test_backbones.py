@@ -20,7 +20,7 @@ def test_names_are_forgiving(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_nearest() -> None:
-    with pytest.raises(UserError, match="found 'resnet51'.*ResNet50"):
+    with pytest.raises(UserError, match=r"found 'resnet51'.*ResNet50"):
         find_backbone("resnet51")
     with pytest.raises(UserError, match="try ResNet50"):
         find_backbone("qqq")
