@@ -133,7 +133,12 @@ def test_an_orientation_is_read_from_odd_exif(block):
 def test_a_jpeg_is_never_scaled_below_what_the_result_needs(monkeypatch, width, resize):
     loaded = []
     load = JpegImagePlugin.JpegImageFile.load
-    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", lambda self: loaded.append(self.size) or load(self))
+
+    def noted(self):
+        loaded.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", noted)
     height = width * 2 // 3
     decode_picture(encoded(photo(width, height), "JPEG"), DecodeOptions(image_size=96, resize=resize))
     needed = {"pad": (96, 64), "crop": (110 * 3 // 2, 110), "stretch": (96, 96)}[resize]
@@ -198,12 +203,12 @@ def test_sixteen_bits_are_scaled_not_clipped(level):
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
-        (np.float32([0, 0.5, 1, -3]), [0, 128, 255, 0]),
-        (np.float32([0, 100, 200, np.nan]), [0, 100, 200, 0]),
-        (np.float32([0, 65535, 32768, np.inf]), [0, 255, 128, 0]),
-        (np.float32([0, 1e30, 5e29, -np.inf]), [0, 255, 128, 0]),
-        (np.int32([0, 10, 255, -7]), [0, 10, 255, 0]),
-        (np.int32([0, 1 << 30, 1 << 29, 0]), [0, 255, 128, 0]),
+        (np.array([0, 0.5, 1, -3], np.float32), [0, 128, 255, 0]),
+        (np.array([0, 100, 200, np.nan], np.float32), [0, 100, 200, 0]),
+        (np.array([0, 65535, 32768, np.inf], np.float32), [0, 255, 128, 0]),
+        (np.array([0, 1e30, 5e29, -np.inf], np.float32), [0, 255, 128, 0]),
+        (np.array([0, 10, 255, -7], np.int32), [0, 10, 255, 0]),
+        (np.array([0, 1 << 30, 1 << 29, 0], np.int32), [0, 255, 128, 0]),
     ],
     ids=str,
 )
@@ -264,7 +269,7 @@ def test_the_limit_holds_for_every_format(name):
 def test_every_hostile_file_ends_as_it_should(name):
     data, expected = HOSTILE[name]
     found = outcome(data)[0]
-    assert found == expected or (expected != EMBEDDED and found in {reason.value for reason in expected})
+    assert found in ({expected} if isinstance(expected, str) else {reason.value for reason in expected})
 
 
 @pytest.mark.parametrize("name", ["profile-bomb.png", "text-bomb.png", "many-texts.png", "exif-bomb.jpg"])
