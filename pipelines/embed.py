@@ -100,7 +100,7 @@ def open_catalog(uri: str, store: Store, snapshot: str, fetch_bytes: Callable[[s
     """
     if not re.match(r"https?://", uri):
         return find_catalog(uri)
-    name = re.sub(r"[?#].*", "", uri).rsplit("/", 1)[-1]
+    folder, name = re.sub(r"[?#].*", "", uri).rsplit("/", 1)
     if table_kind(name) is None:
         raise UserError(f"--catalog {uri}: expected a .csv, .jsonl or .parquet table behind http(s), found {name!r}")
     path = f"{snapshot_folder(snapshot)}/catalog-{name}"
@@ -108,7 +108,7 @@ def open_catalog(uri: str, store: Store, snapshot: str, fetch_bytes: Callable[[s
         store.replace(path, fetch_bytes(uri))
     except Rejected as rejected:
         raise UserError(f"--catalog {uri}: {rejected.detail}") from rejected
-    return find_catalog(uri, pattern=store.full_path(path), base=uri.rsplit("/", 1)[0])
+    return find_catalog(uri, pattern=store.full_path(path), base=folder)
 
 
 def build_pipeline(

@@ -114,6 +114,8 @@ def _demo(flags: argparse.Namespace) -> int:
 
 
 def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
+    from apache_beam.transforms.resources import parse_resource_hints
+
     from encoder.decode import DecodeOptions
     from pipelines import embed
     from pipelines.beam_flags import parse_beam_flags
@@ -127,7 +129,13 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     beam_options = parse_beam_flags(beam_flags)
     store = Store(flags.store)
     snapshot, now = embed.started_now()
-    fetch = FetchOptions(**{name: getattr(flags, name) for name in _FETCH_FLAGS})
+    hints = tuple((name, getattr(flags, name)) for name in ("min_ram", "accelerator") if getattr(flags, name))
+    try:
+        in_flight = max(FetchOptions().max_in_flight_bytes, flags.max_image_bytes)
+        fetch = FetchOptions(max_in_flight_bytes=in_flight, **{name: getattr(flags, name) for name in _FETCH_FLAGS})
+        parse_resource_hints(dict(hints))
+    except ValueError as error:
+        raise UserError(f"{error}; see shelfmark embed --help") from error
     fetcher = ImageFetcher(
         FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
     )
@@ -138,7 +146,6 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     source, weights = embed.prepare_encoder(store, encoder)
     if not weights.trained:
         LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
-    hints = tuple((name, getattr(flags, name)) for name in ("min_ram", "accelerator") if getattr(flags, name))
     with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
         progress = os.path.join(scratch, "progress")
         Path(progress).touch()

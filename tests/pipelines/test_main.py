@@ -131,6 +131,7 @@ def _wait_for(scratch: Path, pictures: int, process: subprocess.Popen[bytes]) ->
         (["embed", "--catalog", "{catalog}", "--store", "/proc/none"], 2, "can be written"),
         (["embed", "--catalog", "{catalog}", "--store", "{store}", "--backbone", "resnet51"], 2, "resnet51"),
         (["embed", "--catalog", "{catalog}", "--store", "{store}", "--weights", "none.h5"], 2, "none.h5"),
+        (["embed", "--catalog", "{catalog}", "--store", "{store}", "--min_ram", "lots"], 2, "lots"),
         (["doctor", "--catalog", "x"], 2, "unknown flag --catalog"),
         (["frobnicate"], 2, "frobnicate"),
     ],
