@@ -115,10 +115,10 @@ def steady_rate(embedded_at_s: list[float]) -> float:
     return (len(embedded_at_s) - 1 - skipped) / (embedded_at_s[-1] - embedded_at_s[skipped])
 
 
-def stock(catalog: str) -> dict[str, Any]:
+def stock(catalog: str, batch_size: str = "") -> dict[str, Any]:
     """Beam's own RunInference with a Keras model, PIL and WriteToParquet: what one would write without Shelfmark.
 
-    The rate is taken as the pipeline's is: after the first tenth of the pictures.
+    Without a batch size Beam finds one by trial, as it does by default. The rate is taken as the pipeline's is: after the first tenth of the pictures.
     """
     import apache_beam as beam
     import pyarrow as pa
@@ -153,7 +153,7 @@ def stock(catalog: str) -> dict[str, Any]:
             return keras.models.load_model(model_path)
 
         def batch_elements_kwargs(self) -> dict[str, int]:
-            return {"min_batch_size": 32, "max_batch_size": 32}
+            return {"min_batch_size": int(batch_size), "max_batch_size": int(batch_size)} if batch_size else {}
 
         def run_inference(self, batch: Any, model: Any, inference_args: Any = None) -> list[PredictionResult]:
             features = model(np.stack(batch), training=False).numpy()
