@@ -118,7 +118,8 @@ def steady_rate(embedded_at_s: list[float]) -> float:
 def stock(catalog: str, batch_size: str = "") -> dict[str, Any]:
     """Beam's own RunInference with a Keras model, PIL and WriteToParquet: what one would write without Shelfmark.
 
-    Without a batch size Beam finds one by trial, as it does by default. The rate is taken as the pipeline's is: after the first tenth of the pictures.
+    Without a batch size Beam finds one by trial, as it does by default. The rate is taken as the pipeline's is: after
+    the first tenth of the pictures.
     """
     import apache_beam as beam
     import pyarrow as pa
