@@ -19,7 +19,7 @@ from encoder.source import KerasEncoderSource, publish_weights
 from encoder.spec import EncoderSpec
 from encoder.weights import ResolvedWeights, resolve_weights
 from pipelines.beam_flags import is_local
-from pipelines.console import ProgressDisplay
+from pipelines.console import LOG, ProgressDisplay
 from store.errors import GateRefused, StoreError, UserError
 from store.location import Store
 from store.rejects import Rejected
@@ -74,6 +74,11 @@ def prepare_encoder(store: Store, request: EncoderRequest) -> tuple[KerasEncoder
         publish_weights(store, resolved.path, resolved.sha256)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if resolved.trained and resolved.label != "imagenet" and backbone.name.startswith("EfficientNetB"):
+        LOG.warning(
+            f"{backbone.name}: Keras rescales its input once more when it starts from ImageNet weights, which a weights "
+            "file does not tell; if this file was trained so, expect wrong embeddings"
+        )
     spec = EncoderSpec(
         backbone=backbone.name,
         weights=resolved.label,
