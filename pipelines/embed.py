@@ -76,8 +76,8 @@ def prepare_encoder(store: Store, request: EncoderRequest) -> tuple[KerasEncoder
         shutil.rmtree(scratch, ignore_errors=True)
     if resolved.trained and resolved.label != "imagenet" and backbone.name.startswith("EfficientNetB"):
         LOG.warning(
-            f"{backbone.name}: Keras rescales its input once more when it starts from ImageNet weights, which a weights "
-            "file does not tell; if this file was trained so, expect wrong embeddings"
+            f"{backbone.name}: Keras rescales its input once more when it starts from ImageNet weights, which a "
+            "weights file does not tell; if this file was trained so, expect wrong embeddings"
         )
     spec = EncoderSpec(
         backbone=backbone.name,
