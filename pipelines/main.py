@@ -106,7 +106,7 @@ def _demo(flags: argparse.Namespace) -> int:
     try:
         return _embed(build_parser().parse_args(command), [])
     except UserError as error:
-        if "ImageNet" not in str(error):
+        if not str(error).startswith("--weights imagenet"):
             raise
         LOG.warning(f"   {error}")
     LOG.warning("   Going on with --weights random: UNTRAINED weights. The run is real, its similarities mean nothing.")

@@ -145,6 +145,15 @@ def test_a_mistake_is_one_line(catalog, tmp_path, arguments, code, says):
     assert done.stdout == ""
 
 
+def test_the_demo_ends_in_a_snapshot_and_owns_up_to_untrained_weights(tmp_path):
+    done = shelfmark("demo", tmp_path / "demo", "--items", "4", "--views", "2", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["counts"]["embedded"] == 8
+    untrained = document["encoder"]["weights"] != "imagenet"
+    assert untrained == ("UNTRAINED" in done.stderr), "only where ImageNet's weights cannot be had"
+
+
 def test_a_gate_refuses_with_exit_3(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
