@@ -8,11 +8,14 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.console import LOG, quiet_libraries
 from pipelines.flag_types import add_doctor, new_parser
 from store.errors import GateRefused, StoreError, UserError
+
+if TYPE_CHECKING:
+    from transforms.fetch import FetchOptions
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_GATE_REFUSED = 0, 1, 2, 3
 
@@ -114,8 +117,6 @@ def _demo(flags: argparse.Namespace) -> int:
 
 
 def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
-    from apache_beam.transforms.resources import parse_resource_hints
-
     from encoder.decode import DecodeOptions
     from pipelines import embed
     from pipelines.beam_flags import parse_beam_flags
@@ -129,13 +130,7 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     beam_options = parse_beam_flags(beam_flags)
     store = Store(flags.store)
     snapshot, now = embed.started_now()
-    hints = tuple((name, getattr(flags, name)) for name in ("min_ram", "accelerator") if getattr(flags, name))
-    try:
-        in_flight = max(FetchOptions().max_in_flight_bytes, flags.max_image_bytes)
-        fetch = FetchOptions(max_in_flight_bytes=in_flight, **{name: getattr(flags, name) for name in _FETCH_FLAGS})
-        parse_resource_hints(dict(hints))
-    except ValueError as error:
-        raise UserError(f"{error}; see shelfmark embed --help") from error
+    fetch, hints = _fetch_options(flags), _resource_hints(flags)
     fetcher = ImageFetcher(
         FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
     )
@@ -160,6 +155,24 @@ def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         manifest = embed.embed(catalog, source, store, request, options, beam_options)
     _print(flags, snapshot_table(store, manifest), snapshot_document(store, manifest))
     return EXIT_DONE
+
+
+def _fetch_options(flags: argparse.Namespace) -> FetchOptions:
+    from transforms.fetch import FetchOptions
+
+    in_flight = max(FetchOptions().max_in_flight_bytes, flags.max_image_bytes)
+    return FetchOptions(max_in_flight_bytes=in_flight, **{name: getattr(flags, name) for name in _FETCH_FLAGS})
+
+
+def _resource_hints(flags: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    from apache_beam.transforms.resources import parse_resource_hints
+
+    hints = tuple((name, getattr(flags, name)) for name in ("min_ram", "accelerator") if getattr(flags, name))
+    try:
+        parse_resource_hints(dict(hints))
+    except ValueError as error:
+        raise UserError(f"{error}; see shelfmark embed --help") from error
+    return hints
 
 
 _MAX_TABLE_BYTES = 1 << 30
