@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import errno
 import functools
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 
 from store.errors import StoreError, UserError
+
+_COPY_BYTES = 1 << 22
 
 
 @functools.lru_cache(maxsize=16)
@@ -125,6 +130,76 @@ class Store:
         filesystem, full = self._locate(folder)
         infos = filesystem.get_file_info(pyarrow.fs.FileSelector(full, allow_not_found=True))
         return sorted(info.base_name for info in infos)
+
+    def local_path(self, path: str) -> Path | None:
+        """Where a file or folder is on this machine's disk; None for an object store."""
+        filesystem, full = self._locate(path)
+        return Path(full) if isinstance(filesystem, pyarrow.fs.LocalFileSystem) else None
+
+    def upload(self, local: Path, path: str) -> None:
+        """Copies a local file to `path`; a reader sees it whole or not at all.
+
+        Raises:
+            StoreError: It cannot be read or written.
+        """
+        direct = self.local_path(path)
+        with as_store_error("write", self.full_path(path)), open(local, "rb") as source:
+            if direct is None:
+                with self.create(path) as stream:
+                    shutil.copyfileobj(source, stream, _COPY_BYTES)
+                return
+            direct.parent.mkdir(parents=True, exist_ok=True)
+            temporary = direct.with_name(f"{direct.name}.{uuid.uuid4().hex}.tmp")
+            try:
+                with open(temporary, "wb") as target:
+                    shutil.copyfileobj(source, target, _COPY_BYTES)
+                    target.flush()
+                    os.fsync(target.fileno())
+                os.replace(temporary, direct)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def remove(self, path: str) -> None:
+        """Deletes a file; nothing happens where there is none.
+
+        Raises:
+            StoreError: It cannot be deleted.
+        """
+        filesystem, full = self._locate(path)
+        with as_store_error("delete", self.full_path(path)), contextlib.suppress(FileNotFoundError):
+            filesystem.delete_file(full)
+
+    def remove_folder(self, path: str) -> None:
+        """Deletes a folder and all that is in it; nothing happens where there is none.
+
+        Raises:
+            StoreError: It cannot be deleted.
+        """
+        filesystem, full = self._locate(path)
+        with as_store_error("delete", self.full_path(path)), contextlib.suppress(FileNotFoundError):
+            filesystem.delete_dir(full)
+
+    def newest_change(self, path: str) -> datetime.datetime | None:
+        """When a file below a folder last changed (UTC), or a file itself; a folder without files tells its own age.
+
+        Returns:
+            None where there is nothing, or nothing that knows its age.
+        """
+        infos = self._walk(path)
+        files = [info for info in infos if info.is_file]
+        return max((info.mtime for info in files or infos if info.mtime is not None), default=None)
+
+    def total_bytes(self, path: str) -> int:
+        """Size of a file, or of all files below a folder; 0 where there is nothing."""
+        return sum(int(info.size) for info in self._walk(path) if info.is_file)
+
+    def _walk(self, path: str) -> tuple[Any, ...]:
+        filesystem, full = self._locate(path)
+        info: Any = filesystem.get_file_info(full)
+        if info.is_file:
+            return (info,)
+        selector = pyarrow.fs.FileSelector(full, allow_not_found=True, recursive=True)
+        return (info, *filesystem.get_file_info(selector))
 
     def check_writable(self) -> None:
         """Fails early when nothing can be written here.
