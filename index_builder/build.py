@@ -1,0 +1,240 @@
+"""From a snapshot to a version: planned, built, measured, verified, committed, published."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import multiprocessing
+import platform
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+
+from index_builder import overview, report
+from index_builder.built import Built, Stopwatch
+from index_builder.exact_version import build_exact
+from index_builder.machine import available_memory_bytes, processors
+from index_builder.plan import Plan, plan_index
+from index_builder.rows import Rows
+from index_builder.searcher import Searcher
+from index_builder.shard import WORK_FOLDER, ShardTask, build_shard
+from index_builder.snapshot_rows import SnapshotRows
+from index_builder.tree_version import RunShards, TreeVersion
+from index_builder.version_files import describe_files, list_files, local_folder
+from store.building import BUILDING_FILE, Building
+from store.errors import GateRefused, StoreError, UserError
+from store.index import IndexManifest, commit_version, publish, version_folder
+from store.location import Store
+from store.snapshot import new_name
+
+ThumbnailsOf = Callable[[str], Callable[[str], str | None]]
+
+REPORT_FILE = "report.html"
+
+_CHECKED_ROWS = 20
+_DUPLICATES_SAMPLE = 2_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IndexRequest:
+    """The index a user asked for.
+
+    Attributes:
+        snapshot: Name of a snapshot; None for the newest.
+        target_recall: recall@k below which nothing is published.
+        k: Neighbours that recall is measured over.
+        memory_limit_bytes: What all processes of this machine together may use; None for four fifths of what is free.
+        dimensions: Of the projection; None to have it chosen by measurement.
+        workers: Shards built at once; None for one per processor, as far as memory allows.
+        seed: Of every sample.
+    """
+
+    snapshot: str | None = None
+    target_recall: float = 0.95
+    k: int = 10
+    memory_limit_bytes: int | None = None
+    dimensions: int | None = None
+    workers: int | None = None
+    seed: int = 0
+
+
+def build_index(
+    store: Store,
+    request: IndexRequest,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    run_shards: RunShards | None = None,
+    thumbnails_of: ThumbnailsOf = lambda _: lambda _: None,
+) -> IndexManifest:
+    """Builds, measures and publishes a version.
+
+    Args:
+        store: Holds the snapshot; gets the version.
+        request: What to build.
+        say: Told what is going on, a line at a time.
+        run_shards: Builds shards; None for processes of this machine.
+        thumbnails_of: For a snapshot's name, image_uri -> data URI for the report, or None where there is no picture.
+
+    Raises:
+        UserError: No snapshot, an empty one, or too little memory.
+        StoreError: The snapshot is damaged or mixed, or the version cannot be written.
+        GateRefused: The target was not reached: the version is kept and not published.
+    """
+    began = time.perf_counter()
+    snapshot = SnapshotRows.open(store, request.snapshot)
+    plan = _plan(snapshot, request)
+    say(describe_plan(plan))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    version = new_name(now)
+    watch = Stopwatch()
+    with Building(store, version, snapshot.manifest.snapshot):
+        with local_folder(store, version_folder(version)) as folder:
+            built = _build(store, snapshot, plan, version, folder, request, say, watch, run_shards or run_in_processes)
+            shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+            manifest = IndexManifest(
+                version=version,
+                created_at=now.isoformat(),
+                snapshot=snapshot.manifest.snapshot,
+                encoder=snapshot.manifest.encoder,
+                vectors=snapshot.rows,
+                shards=built.shards,
+                config={**built.config, "plan": dataclasses.asdict(plan)},
+                recall=built.recall,
+                latency=built.latency,
+                memory_bytes=built.memory_bytes,
+                files=(),
+                timing=_timing(watch, began),
+                versions=_versions(),
+            )
+            manifest = _finish(manifest, built, folder, thumbnails_of(manifest.snapshot), say)
+        commit_version(store, manifest)
+        _check_reload(store, manifest, built)
+    if not manifest.meets_target:
+        raise GateRefused(
+            f"recall@{request.k} {manifest.recall['measured']:.4f} is under the target {request.target_recall}: "
+            f"version {version} is kept and not published; try more --dimensions or a lower --target_recall"
+        )
+    publish(store, version)
+    return manifest
+
+
+def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
+    available = available_memory_bytes()
+    limit = request.memory_limit_bytes or available
+    plan = plan_index(
+        snapshot.rows,
+        snapshot.embedding_dim,
+        min(limit, available),
+        request.target_recall,
+        cpus=request.workers or processors(),
+        dimensions=request.dimensions,
+    )
+    if request.k >= plan.rows and plan.rows > 1:
+        raise UserError(f"--k: expected less than the snapshot's {plan.rows} rows, found {request.k}")
+    return plan
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan in one line."""
+    size = f"{plan.rows:,} vectors of {plan.embedding_dim} dimensions"
+    memory = f"at most {plan.memory_bytes / 2**20:,.0f} MiB of memory, {plan.disk_bytes / 2**20:,.0f} MiB on disk"
+    if plan.kind == "exact":
+        return f"plan: {size}, compared one by one (few enough for exact search); {memory}"
+    tried = "/".join(str(dimension) for dimension in plan.dimensions)
+    return (
+        f"plan: {size}; {plan.shards} shard{'s' * (plan.shards > 1)} of {plan.leaves} leaves, {plan.workers} at once; "
+        f"{tried} projected dimensions; {memory}"
+    )
+
+
+def _build(
+    store: Store,
+    snapshot: SnapshotRows,
+    plan: Plan,
+    version: str,
+    folder: Path,
+    request: IndexRequest,
+    say: Callable[[str], None],
+    watch: Stopwatch,
+    run_shards: RunShards,
+) -> Built:
+    if plan.kind == "exact":
+        return build_exact(snapshot, plan, folder, request.k, request.target_recall, request.seed, watch)
+    return TreeVersion(
+        store=store,
+        snapshot=snapshot,
+        version=version,
+        folder=folder,
+        plan=plan,
+        k=request.k,
+        target=request.target_recall,
+        seed=request.seed,
+        threads=max(1, processors() // plan.workers),
+        say=say,
+        watch=watch,
+    ).build(run_shards)
+
+
+def run_in_processes(tasks: Sequence[ShardTask], workers: int) -> None:
+    """Builds shards in processes of their own, so many at once.
+
+    Raises:
+        StoreError: A shard could not be built, or its process was killed.
+    """
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            for _ in pool.map(build_shard, tasks):
+                pass
+        except BrokenProcessPool as error:
+            raise StoreError(
+                "a process that builds a shard was killed; is there memory enough? (--memory_limit)"
+            ) from error
+
+
+def _finish(
+    manifest: IndexManifest,
+    built: Built,
+    folder: Path,
+    thumbnail: Callable[[str], str | None],
+    say: Callable[[str], None],
+) -> IndexManifest:
+    """Writes the report and lists every file."""
+    say("writing the report")
+    rows = Rows.open([folder / shard["name"] for shard in built.shards])
+    searcher = Searcher(manifest, built.engine, rows)
+    sample = np.random.default_rng(0).permutation(manifest.vectors)[:_DUPLICATES_SAMPLE]
+    duplicates = overview.near_duplicates(searcher, np.sort(sample))
+    page = report.report_html(manifest, duplicates, overview.map_of_sample(searcher), thumbnail)
+    (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    paths = [path for path in list_files(folder) if path != BUILDING_FILE and not path.endswith(".tmp")]
+    return dataclasses.replace(manifest, files=describe_files(folder, paths))
+
+
+def _check_reload(store: Store, manifest: IndexManifest, built: Built) -> None:
+    """Opens the version as a reader would, every digest compared, and searches it.
+
+    Raises:
+        StoreError: It does not answer as the index did that was measured.
+    """
+    searcher = Searcher.open(store.uri, manifest.version, verify=True)
+    rows = np.linspace(0, manifest.vectors - 1, min(_CHECKED_ROWS, manifest.vectors)).astype(np.int64)
+    k = min(manifest.recall["k"], manifest.vectors)
+    vectors = built.engine.vectors(rows)
+    if not np.array_equal(searcher.search(vectors, k).rows, built.engine.nearest(vectors, k)[0]):
+        raise StoreError(f"version {manifest.version} does not answer as it did when it was measured; build it again")
+
+
+def _timing(watch: Stopwatch, began: float) -> dict[str, float]:
+    seconds = {part: round(spent, 3) for part, spent in watch.seconds.items()}
+    return {"seconds": round(time.perf_counter() - began, 3), **seconds}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("scann", "tensorflow", "numpy", "pyarrow")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

@@ -1,0 +1,48 @@
+"""Building a version for a small catalog: its vectors, every one of which a query is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, write_truth
+from index_builder.engine import VECTORS_FILE, ExactEngine
+from index_builder.plan import Plan
+from index_builder.shard import ingest, shard_name
+from index_builder.snapshot_rows import SnapshotRows
+from index_builder.truth import Queries
+
+
+def build_exact(
+    snapshot: SnapshotRows, plan: Plan, folder: Path, k: int, target: float, seed: int, watch: Stopwatch
+) -> Built:
+    """Builds and measures a version in `folder`."""
+    with watch.time("sample_s"):
+        queries = Queries(*snapshot.sample(plan.queries, seed))
+    shard = folder / shard_name(0)
+    ingested = ingest(snapshot, 0, plan.rows, shard, queries, k, None)
+    watch.add("read_s", ingested.read_s)
+    watch.add("truth_s", ingested.truth_s)
+    truth = ingested.truth_rows, ingested.truth_scores
+    engine = ExactEngine(np.load(shard / VECTORS_FILE, mmap_mode="r").view(np.ndarray))
+    with watch.time("measure_s"):
+        measured = measure(engine, queries, truth, k)
+        latency = describe_latency(engine, queries, k)
+    write_truth(folder, queries, truth, k)
+    point = {"recall": measured, "latency_ms": latency["single_ms_p50"], "queries_per_s": latency["queries_per_s"]}
+    return Built(
+        engine=engine,
+        config={"kind": "exact"},
+        recall={
+            "k": k,
+            "target": target,
+            "measured": round(measured, 5),
+            "queries": len(queries.rows),
+            "method": METHOD,
+            "curve": [point],
+        },
+        latency=dict(latency),
+        shards=({"name": shard_name(0), "rows": plan.rows},),
+        memory_bytes=(shard / VECTORS_FILE).stat().st_size,
+    )

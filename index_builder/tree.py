@@ -1,0 +1,184 @@
+"""ScaNN over projected rows: partitioned, hashed, re-ordered by int8 copies; trained, saved, loaded, searched.
+
+ScaNN ends the process on input it does not like (NaN, more leaves than rows, more neighbours than rows), so what it is
+given is checked here. Its saved files name each other by absolute path; here they are named relative to their folder.
+
+Source: Guo et al., "Accelerating Large-Scale Inference with Anisotropic Vector Quantization", ICML 2020.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from index_builder.plan import DIMS_PER_BLOCK
+from store.errors import StoreError, UserError
+
+Float32 = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+_ASSETS = "scann_assets.pbtxt"
+_ANISOTROPIC_THRESHOLD = 0.2
+_KMEANS_ITERATIONS = 10
+
+
+def _scann() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # ScaNN imports TensorFlow, which would fill the console
+    try:
+        from scann.scann_ops.py import scann_ops_pybind
+    except ImportError as error:
+        raise UserError(
+            f"cannot load ScaNN ({error}); it exists for Linux on x86-64 only: build and search the index there"
+        ) from error
+    return scann_ops_pybind
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps ScaNN's C++ log lines, which no setting silences, off the console."""
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """How a tree is built.
+
+    Attributes:
+        leaves: Partitions; at most a sixteenth of the rows.
+        training_rows: Rows that the partition and the hash are trained on.
+        threads: Used for training.
+    """
+
+    leaves: int
+    training_rows: int
+    threads: int
+
+
+class Tree:
+    """A searchable tree over n projected rows of d dimensions. Searching is thread-safe: nothing is set on it."""
+
+    def __init__(self, searcher: Any, rows: int) -> None:
+        self._searcher = searcher
+        self.rows = rows
+
+    @classmethod
+    def train(cls, projected: Float32, options: TreeOptions) -> Tree:
+        """Builds a tree.
+
+        Args:
+            projected: float32[n, d], C-contiguous, n of at least 16.
+            options: Leaves and training.
+
+        Raises:
+            ValueError: ScaNN would not survive this input.
+        """
+        rows, dimension = projected.shape
+        if not np.isfinite(projected).all():
+            raise ValueError("expected finite projected rows, found NaN or infinity")
+        if rows < 16 * options.leaves:
+            raise ValueError(f"expected at least {16 * options.leaves} rows for {options.leaves} leaves, found {rows}")
+        scann = _scann()
+        config = _config(dimension, min(rows, 100), options)
+        with _silent():
+            return cls(scann.create_searcher(np.ascontiguousarray(projected), config, options.threads), rows)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tree's files into an empty folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _silent():
+            self._searcher.serialize(str(folder))
+        assets = (folder / _ASSETS).read_text(encoding="utf-8")
+        relative = re.sub(r'(asset_path: ")[^"]*/', r"\1", assets)
+        (folder / _ASSETS).write_text(relative, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, rows: int) -> Tree:
+        """Reads a tree back, wherever its folder lies now.
+
+        Raises:
+            StoreError: ScaNN cannot read it.
+        """
+        scann = _scann()
+        assets = (folder / _ASSETS).read_text(encoding="utf-8")
+        quoted = str(folder.resolve()).replace("\\", "\\\\").replace('"', '\\"')
+        located = assets.replace('asset_path: "', f'asset_path: "{quoted}/')
+        try:
+            with _silent():
+                return cls(scann.ScannSearcher(scann.scann_pybind.ScannNumpy(str(folder), located)), rows)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise StoreError(f"{folder}: ScaNN cannot read it: {error}") from error
+
+    def search(self, query: Float32, count: int, first: int, leaves: int) -> tuple[npt.NDArray[Any], Float32]:
+        """The best rows for one projected query.
+
+        Args:
+            query: float32[d].
+            count: Rows wanted, at most n.
+            first: Candidates that hashing passes on to the int8 copies, from `count`.
+            leaves: Leaves to look into.
+
+        Returns:
+            uint32[m] row numbers, the best first, and their approximate inner products float32[m]; m may be less than
+            `count` when the leaves hold less.
+        """
+        found: tuple[npt.NDArray[Any], Float32] = self._searcher.searcher.search(query, count, first, leaves)
+        return found
+
+    def search_batch(self, queries: Float32, count: int, first: int, leaves: int) -> tuple[npt.NDArray[Any], Float32]:
+        """`search` for float32[q, d] queries: uint32[q, count] and float32[q, count], NaN where there is less."""
+        found: tuple[npt.NDArray[Any], Float32] = self._searcher.search_batched(queries, count, first, leaves)
+        return found
+
+
+def _config(dimension: int, neighbours: int, options: TreeOptions) -> str:
+    """ScaNN's configuration as a text protocol buffer."""
+    whole, rest = divmod(dimension, DIMS_PER_BLOCK)
+    blocks = f"variable_blocks {{ num_blocks: {whole} num_dims_per_block: {DIMS_PER_BLOCK} }}"
+    if rest:
+        blocks += f" variable_blocks {{ num_blocks: 1 num_dims_per_block: {rest} }}"
+    product = '{ distance_measure: "DotProductDistance" }'
+    squared = '{ distance_measure: "SquaredL2Distance" }'
+    return f"""
+num_neighbors: {neighbours}
+distance_measure {product}
+partitioning {{
+  num_children: {options.leaves}
+  min_cluster_size: 16
+  max_clustering_iterations: {_KMEANS_ITERATIONS}
+  single_machine_center_initialization: RANDOM_INITIALIZATION
+  partitioning_distance {squared}
+  query_spilling {{ spilling_type: FIXED_NUMBER_OF_CENTERS max_spill_centers: {max(1, options.leaves // 8)} }}
+  expected_sample_size: {options.training_rows}
+  query_tokenization_distance_override {product}
+  partitioning_type: GENERIC
+  query_tokenization_type: FLOAT
+}}
+hash {{ asymmetric_hash {{
+  lookup_type: INT8_LUT16
+  use_residual_quantization: true
+  use_global_topn: true
+  quantization_distance {squared}
+  num_clusters_per_block: 16
+  projection {{ input_dim: {dimension} projection_type: VARIABLE_CHUNK {blocks} }}
+  noise_shaping_threshold: {_ANISOTROPIC_THRESHOLD}
+  expected_sample_size: {options.training_rows}
+  max_clustering_iterations: {_KMEANS_ITERATIONS}
+}} }}
+exact_reordering {{ approx_num_neighbors: {neighbours} fixed_point {{ enabled: true }} }}
+"""

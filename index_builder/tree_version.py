@@ -1,0 +1,277 @@
+"""Building a version with trees: projected, sharded, trained, tuned to its target by measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, write_truth
+from index_builder.engine import CODES_FILE, SCALES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard
+from index_builder.plan import SAMPLE_ROWS, Plan
+from index_builder.projection import Basis, fit_basis
+from index_builder.searcher import PROJECTION_FILE
+from index_builder.shard import (
+    PROJECTED_FILE,
+    Guide,
+    Ingested,
+    ShardTask,
+    build_shard,
+    ingest,
+    shard_name,
+    take_findings,
+    train_tree,
+)
+from index_builder.snapshot_rows import SnapshotRows
+from index_builder.tree import Tree, TreeOptions
+from index_builder.truth import TIES, ExactSearch, Queries
+from index_builder.tuning import MARGIN, Trial, Truth, fastest, pareto, try_settings
+from index_builder.version_files import fetch_missing
+from store.index import version_folder
+from store.location import Store
+
+RunShards = Callable[[Sequence[ShardTask], int], None]
+"""Builds shards, so many at once, wherever it likes; all are built when it returns."""
+
+_FIRST_DIMENSION = 128
+_MOST_CHOICES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeVersion:
+    """Everything that building a version with trees goes by.
+
+    Attributes:
+        store: Where snapshot and version are.
+        snapshot: The rows.
+        version: The version's name.
+        folder: The version's, on a local disk.
+        plan: Shards, dimensions to try, leaves.
+        k: Neighbours that recall is measured over.
+        target: Recall to reach.
+        seed: Of every sample.
+        threads: For training.
+        say: Told what is going on.
+        watch: Adds up the seconds.
+    """
+
+    store: Store
+    snapshot: SnapshotRows
+    version: str
+    folder: Path
+    plan: Plan
+    k: int
+    target: float
+    seed: int
+    threads: int
+    say: Callable[[str], None]
+    watch: Stopwatch
+
+    def build(self, run_shards: RunShards) -> Built:
+        """Builds and measures the version.
+
+        Raises:
+            StoreError: Rows cannot be read or files not written.
+        """
+        basis, queries = self._sample()
+        choosing, measuring = queries.every_other()
+        first, trials, trial = self._first_shard(basis, queries)
+        scale = basis.scale(trial.dimensions)
+        projection = basis.projection(trial.dimensions)
+        np.save(self.folder / PROJECTION_FILE, projection)
+        tasks = self._tasks()
+        if tasks:
+            self.say(f"building {len(tasks)} more shards, {self.plan.workers} at once")
+            Guide(queries, basis.components[:, : trial.dimensions], scale).save(
+                self.store, version_folder(self.version)
+            )
+            with self.watch.time("shards_s"):
+                run_shards(tasks, self.plan.workers)
+            fetch_missing(self.store, version_folder(self.version), self.folder)
+        truth = self._whole_truth(queries, first, [take_findings(task) for task in tasks])
+        engine = self._open(projection, trial.settings)
+        if tasks:
+            self.say("measuring settings over all shards")
+            with self.watch.time("tune_s"):
+                trials += try_settings(
+                    engine, self.plan.leaves, trial.dimensions, choosing, _half(truth, 0), self.k, self.target
+                )[:]
+        own = [one for one in trials if one.dimensions == trial.dimensions]
+        with self.watch.time("measure_s"):
+            chosen, measured = self._choose(engine, own, measuring, _half(truth, 1))
+        return self._describe(engine.with_settings(chosen.settings), chosen, measured, trials, measuring, truth)
+
+    def _sample(self) -> tuple[Basis, Queries]:
+        with self.watch.time("sample_s"):
+            numbers, sample = self.snapshot.sample(SAMPLE_ROWS, self.seed)
+        places = np.random.default_rng(self.seed + 1).permutation(len(numbers))
+        asked = np.sort(places[: 2 * self.plan.queries])
+        queries = Queries(numbers[asked], sample[asked].copy())
+        with self.watch.time("projection_s"):
+            # What recall is measured with has no part in the fit, unless there is too little else.
+            rest = np.sort(places[len(asked) :])
+            fitted = sample[rest] if len(rest) >= len(asked) else sample
+            return fit_basis(fitted, self.plan.dimensions[-1], self.seed), queries
+
+    def _first_shard(self, basis: Basis, queries: Queries) -> tuple[Ingested, list[Trial], Trial]:
+        """Builds the first shard, and with it chooses the dimension that all shards have."""
+        start, stop = self.plan.spans()[0]
+        folder = self.folder / shard_name(0)
+        self.say(f"reading {stop - start:,} of {self.plan.rows:,} rows")
+        found = ingest(self.snapshot, start, stop, folder, queries, self.k, basis.components)
+        self.watch.add("read_s", found.read_s)
+        self.watch.add("truth_s", found.truth_s)
+        truth = _half((found.truth_rows, found.truth_scores), 0)
+        choice = _DimensionChoice(self, basis, folder, queries.every_other()[0], truth)
+        tree, trials, trial = choice.run()
+        with self.watch.time("train_s"):
+            tree.save(folder / TREE_FOLDER)
+        (folder / PROJECTED_FILE).unlink()
+        return found, trials, trial
+
+    def options(self) -> TreeOptions:
+        """How every shard's tree is built."""
+        return TreeOptions(self.plan.leaves, self.plan.training_rows, self.threads)
+
+    def _tasks(self) -> list[ShardTask]:
+        folder = version_folder(self.version)
+        return [
+            ShardTask(self.store, self.snapshot.manifest.snapshot, folder, number, start, stop, self.k, self.options())
+            for number, (start, stop) in enumerate(self.plan.spans())
+            if number
+        ]
+
+    def _whole_truth(self, queries: Queries, first: Ingested, others: list[Ingested]) -> Truth:
+        if not others:
+            return first.truth_rows, first.truth_scores
+        exact = ExactSearch(queries, self.k + TIES)
+        for found in (first, *others):
+            exact.merge(found.truth_rows, found.truth_scores)
+        for found in others:
+            self.watch.add("truth_s", found.truth_s)
+        return exact.best()
+
+    def _open(self, projection: np.ndarray[Any, Any], settings: Settings) -> TreeEngine:
+        folders = [self.folder / shard_name(number) for number in range(self.plan.shards)]
+        return TreeEngine([TreeShard.open(folder, self.plan.leaves) for folder in folders], projection, settings)
+
+    def _choose(self, engine: TreeEngine, trials: list[Trial], queries: Queries, truth: Truth) -> tuple[Trial, float]:
+        """The fastest trial that also reaches the target on queries that did not choose it, and its recall there."""
+        chosen = fastest(trials, self.target + MARGIN)
+        best = chosen, measure(engine.with_settings(chosen.settings), queries, truth, self.k)
+        for _ in range(_MOST_CHOICES):
+            if best[1] >= self.target:
+                break
+            better = [trial for trial in trials if trial.recall > chosen.recall]
+            if not better:
+                break
+            chosen = min(better, key=lambda trial: trial.latency_ms)
+            measured = measure(engine.with_settings(chosen.settings), queries, truth, self.k)
+            best = max(best, (chosen, measured), key=lambda pair: pair[1])
+        return best
+
+    def _describe(
+        self, engine: TreeEngine, chosen: Trial, measured: float, trials: list[Trial], queries: Queries, truth: Truth
+    ) -> Built:
+        with self.watch.time("measure_s"):
+            latency = describe_latency(engine, queries, self.k)
+        write_truth(self.folder, queries, _half(truth, 1), self.k)
+        settings = dataclasses.asdict(chosen.settings)
+        return Built(
+            engine=engine,
+            config={
+                "kind": "scann",
+                "dimensions": chosen.dimensions,
+                "leaves": self.plan.leaves,
+                **settings,
+                "training_rows": self.plan.training_rows,
+                "shards": self.plan.shards,
+            },
+            recall={
+                "k": self.k,
+                "target": self.target,
+                "measured": round(measured, 5),
+                "queries": len(queries.rows),
+                "method": METHOD,
+                "curve": [trial.to_dict() for trial in pareto(trials)],
+                "trials": [trial.to_dict() for trial in sorted(trials, key=lambda trial: trial.recall)],
+            },
+            latency=dict(latency),
+            shards=tuple(
+                {"name": shard_name(number), "rows": stop - start}
+                for number, (start, stop) in enumerate(self.plan.spans())
+            ),
+            memory_bytes=self._memory_bytes(),
+        )
+
+    def _memory_bytes(self) -> int:
+        mapped = {CODES_FILE}
+        kept = [path for path in self.folder.rglob("*.npy") if path.name not in mapped]
+        kept += list(self.folder.rglob("*.pb"))
+        return sum(path.stat().st_size for path in kept)
+
+
+@dataclasses.dataclass
+class _DimensionChoice:
+    """Climbs from 128 dimensions towards whichever neighbour reaches the target faster."""
+
+    version: TreeVersion
+    basis: Basis
+    folder: Path
+    queries: Queries
+    truth: Truth
+
+    def run(self) -> tuple[Tree, list[Trial], Trial]:
+        """The best dimension's tree, all trials, and the best trial."""
+        tried = self.version.plan.dimensions
+        at = max((i for i, dimension in enumerate(tried) if dimension <= _FIRST_DIMENSION), default=0)
+        tree, trials = self._try(tried[at])
+        best = self._best(trials)
+        seen = list(trials)
+        for step in (-1, 1):
+            place, moved = at + step, False
+            while 0 <= place < len(tried):
+                other_tree, other_trials = self._try(tried[place])
+                seen += other_trials
+                other = self._best(other_trials)
+                if not self._beats(other, best):
+                    break
+                tree, best, moved = other_tree, other, True
+                place += step
+            if moved:
+                break
+        return tree, seen, best
+
+    def _try(self, dimension: int) -> tuple[Tree, list[Trial]]:
+        version = self.version
+        version.say(f"trying {dimension} dimensions")
+        scale = self.basis.scale(dimension)
+        with version.watch.time(f"train_{dimension}_s"):
+            tree = train_tree(self.folder, scale, version.options())
+        codes = np.load(self.folder / CODES_FILE, mmap_mode="r").view(np.ndarray)
+        shard = TreeShard(tree, version.plan.leaves, codes, np.load(self.folder / SCALES_FILE))
+        engine = TreeEngine([shard], self.basis.projection(dimension), Settings(1, version.k, version.k, version.k))
+        with version.watch.time("tune_s"):
+            return tree, try_settings(
+                engine, version.plan.leaves, dimension, self.queries, self.truth, version.k, version.target
+            )
+
+    def _best(self, trials: list[Trial]) -> Trial:
+        return fastest(trials, self.version.target + MARGIN)
+
+    def _beats(self, one: Trial, other: Trial) -> bool:
+        target = self.version.target + MARGIN
+        if (one.recall >= target) != (other.recall >= target):
+            return one.recall >= target
+        return one.latency_ms < other.latency_ms if one.recall >= target else one.recall > other.recall
+
+
+def _half(truth: Truth, which: int) -> Truth:
+    """The truth of one half of the queries, as `Queries.every_other` halves them."""
+    return truth[0][which::2], truth[1][which::2]
+
+
+__all__ = ["RunShards", "TreeVersion", "build_shard"]
