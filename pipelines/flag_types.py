@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias, TypeVar
 
@@ -57,6 +58,19 @@ def natural(text: str) -> int:
 def ratio(text: str) -> float:
     """A number from 0 to 1."""
     return _number(text, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
+
+def recall_target(text: str) -> float:
+    """A number above 0, at most 1."""
+    return _number(text, float, lambda value: 0 < value <= 1, "a number above 0 and at most 1")
+
+
+def size_bytes(text: str) -> int:
+    """Bytes, with or without a unit: 500MB, 6GiB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.strip().upper())
+    if found is None or float(found[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a size such as 500MB or 6GiB, found {text!r}")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))
 
 
 def seconds(text: str) -> float:

@@ -6,7 +6,9 @@ import argparse
 
 from encoder.decode import RESIZE_MODES, DecodeOptions
 from encoder.source import PRECISIONS
+from pipelines.demo import add_demo
 from pipelines.embed import EncoderRequest
+from pipelines.evaluate import add_evaluate
 from pipelines.flag_types import (
     Commands,
     Parser,
@@ -18,6 +20,9 @@ from pipelines.flag_types import (
     ratio,
     seconds,
 )
+from pipelines.index import add_index
+from pipelines.search import add_search
+from pipelines.versions import add_prune, add_rollback, add_versions
 from transforms.fetch import FetchOptions
 
 DEFAULT_MAX_REJECT_RATIO = 0.1
@@ -26,23 +31,17 @@ DEFAULT_MAX_REJECT_RATIO = 0.1
 def build_parser() -> Parser:
     """The whole command line."""
     parser, commands = new_parser()
-    _add_demo(commands)
+    add_demo(commands)
     _add_sample_catalog(commands)
     _add_embed(commands)
+    for add in (add_index, add_search, add_evaluate, add_versions, add_rollback, add_prune):
+        add(commands)
     add_doctor(commands)
     return parser
 
 
 def _add_command(commands: Commands, name: str, summary: str, epilog: str = "") -> Parser:
     return commands.add_parser(name, help=summary, description=summary, epilog=epilog, allow_abbrev=False)
-
-
-def _add_demo(commands: Commands) -> None:
-    parser = _add_command(commands, "demo", "draw a sample catalog and embed it")
-    parser.add_argument("directory", metavar="DIR", nargs="?", default="demo", help="where to (default: demo)")
-    parser.add_argument("--items", type=positive, default=100, help="products to draw (default: %(default)s)")
-    parser.add_argument("--views", type=positive, default=3, help="pictures of each (default: %(default)s)")
-    add_output_flags(parser)
 
 
 def _add_sample_catalog(commands: Commands) -> None:

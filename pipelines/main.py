@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.console import LOG, quiet_libraries
 from pipelines.flag_types import add_doctor, new_parser
+from pipelines.processor import choose_blas_kernels
 from store.errors import GateRefused, StoreError, UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
     quiet_libraries(verbose)
+    choose_blas_kernels()
     try:
         return _run(arguments)
     except UserError as error:
@@ -57,11 +59,32 @@ def _run(arguments: list[str]) -> int:
 
         parser = build_parser()
     flags, rest = parser.parse_known_args(arguments)
-    if rest and flags.command != "embed":
-        raise UserError(f"unknown flag {rest[0]}; see shelfmark {flags.command} --help")
     if flags.command == "embed":
         return _embed(flags, rest)
-    return {"demo": _demo, "sample-catalog": _sample_catalog, "doctor": _doctor}[flags.command](flags)
+    if flags.command == "index":
+        from pipelines.index import run_index
+
+        return run_index(flags, rest)
+    if rest:
+        raise UserError(f"unknown flag {rest[0]}; see shelfmark {flags.command} --help")
+    own = {"demo": _demo, "sample-catalog": _sample_catalog, "doctor": _doctor}
+    return own[flags.command](flags) if flags.command in own else _run_reader(flags)
+
+
+def _run_reader(flags: argparse.Namespace) -> int:
+    """The commands that read or tend what others have built."""
+    from pipelines.evaluate import run_evaluate
+    from pipelines.search import run_search
+    from pipelines.versions import run_prune, run_rollback, run_versions
+
+    commands = {
+        "search": run_search,
+        "evaluate": run_evaluate,
+        "versions": run_versions,
+        "rollback": run_rollback,
+        "prune": run_prune,
+    }
+    return commands[flags.command](flags)
 
 
 def _print(flags: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
@@ -99,21 +122,9 @@ def _draw(directory: Path, items: int, views: int, seed: int) -> Path:
 
 
 def _demo(flags: argparse.Namespace) -> int:
-    from pipelines.flags import build_parser
+    from pipelines.demo import Demo
 
-    directory = Path(flags.directory)
-    LOG.info(f"1. Drawing {flags.items} products, {flags.views} pictures of each, in {directory / 'catalog'}")
-    table = _draw(directory / "catalog", flags.items, flags.views, seed=0)
-    LOG.info(f"2. Embedding them: shelfmark embed --catalog {table} --store {directory / 'store'}")
-    command = ["embed", "--catalog", str(table), "--store", str(directory / "store"), "--format", flags.format]
-    try:
-        return _embed(build_parser().parse_args(command), [])
-    except UserError as error:
-        if not str(error).startswith("--weights imagenet"):
-            raise
-        LOG.warning(f"   {error}")
-    LOG.warning("   Going on with --weights random: UNTRAINED weights. The run is real, its similarities mean nothing.")
-    return _embed(build_parser().parse_args([*command, "--weights", "random"]), [])
+    return Demo(flags, _run).run()
 
 
 def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:

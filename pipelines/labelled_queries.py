@@ -1,0 +1,143 @@
+"""Labelled pictures to measure retrieval with: rows of the index itself, or a catalog of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from index_builder.rows import Hit, Rows, row_table
+from index_builder.searcher import Searcher
+from index_builder.snapshot_rows import SnapshotRows
+from pipelines.console import LOG
+from store.errors import UserError
+from store.location import Store
+from store.snapshot import SnapshotManifest
+
+ITEM = "item_id"
+"""Stands for a label: pictures of one item are relevant to each other."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabelledQueries:
+    """Queries with labels, side by side.
+
+    Attributes:
+        vectors: float32[n, D].
+        labels: n labels.
+        pictures: n rows that say what each query is and where its picture lies.
+        own_rows: int64[n], each query's row number in the index, or -1 where it is none of its rows.
+        base: Where the pictures' relative URIs start from; None where it is the index's catalog.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    labels: list[str]
+    pictures: list[Hit]
+    own_rows: npt.NDArray[np.int64]
+    base: str | None = None
+
+
+def labels_of(rows: Rows, label: str) -> list[str | None]:
+    """The label of every row, None where it has none.
+
+    Raises:
+        UserError: No row has such an attribute; the message lists those there are.
+    """
+    if label == ITEM:
+        return [rows.item_id(row) for row in range(len(rows))]
+    return rows.attribute(label)
+
+
+def queries_from_index(
+    searcher: Searcher, labels: Sequence[str | None], max_queries: int, seed: int = 0
+) -> LabelledQueries:
+    """Labelled rows of the index; a random sample where there are more than `max_queries`."""
+    labelled = np.flatnonzero([label is not None for label in labels])
+    if len(labelled) > max_queries:
+        LOG.info(f"A sample of {max_queries:,} of {len(labelled):,} labelled rows are the queries.")
+        labelled = np.sort(np.random.default_rng(seed).choice(labelled, max_queries, replace=False))
+    return _select(searcher.rows, searcher.vectors(labelled), labelled, labels, own_rows=labelled)
+
+
+def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str) -> LabelledQueries:
+    """Embeds a catalog with the index's encoder, as the index's own catalog was, and takes its labelled rows.
+
+    Rejected pictures and rows without the label are left out, and counted on the console.
+
+    Raises:
+        UserError: The catalog cannot be read, or none of its pictures can be a query.
+        StoreError: The index's weights are missing, damaged or others.
+    """
+    from encoder.decode import DecodeOptions
+    from pipelines import embed
+    from pipelines.beam_flags import parse_beam_flags
+    from pipelines.query_encoder import load_checked, open_source
+    from transforms.embeddings import EmbedOptions
+    from transforms.fetch import FetchOptions, ImageFetcher
+    from transforms.progress import ProgressFile
+    from transforms.snapshot import SnapshotRequest
+
+    source = open_source(store, searcher.manifest.encoder)
+    load_checked(source)
+    with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
+        own_store, progress = Store(os.path.join(scratch, "store")), Path(scratch, "progress")
+        progress.touch()
+        snapshot, now = embed.started_now()
+        fetcher = ImageFetcher(FetchOptions())
+        catalog = embed.open_catalog(uri, own_store, snapshot, fetcher.fetch)
+        fetcher.close()
+        options = EmbedOptions(
+            base=catalog.base,
+            decode=DecodeOptions(source.image_size, source.spec.resize),
+            fetch=FetchOptions(),
+            progress=ProgressFile(str(progress)),
+        )
+        request = SnapshotRequest(snapshot, uri, now.isoformat(), max_reject_ratio=1.0)
+        manifest = embed.embed(catalog, source, own_store, request, options, parse_beam_flags([]))
+        _say_rejected(manifest)
+        return dataclasses.replace(_read_queries(own_store, manifest, label, uri), base=catalog.base)
+
+
+def _say_rejected(manifest: SnapshotManifest) -> None:
+    if manifest.counts.rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.rejected_by_reason.items())
+        LOG.warning(
+            f"{manifest.counts.rejected:,} of {manifest.counts.catalog_rows:,} query rows were rejected ({reasons})."
+        )
+
+
+def _read_queries(store: Store, manifest: SnapshotManifest, label: str, uri: str) -> LabelledQueries:
+    if not manifest.counts.embedded:
+        raise UserError(f"--queries {uri}: expected pictures, found none that could be embedded")
+    batches = list(SnapshotRows(store, manifest).batches())
+    rows = Rows([row_table(pa.concat_tables([batch.rows for batch in batches]))])
+    vectors = np.concatenate([batch.embeddings for batch in batches])
+    try:
+        labels = labels_of(rows, label)
+    except UserError as error:
+        raise UserError(f"--queries {uri}: {error}") from error
+    labelled = np.flatnonzero([text is not None for text in labels])
+    if len(labelled) < len(labels):
+        LOG.warning(f"{len(labels) - len(labelled):,} of {len(labels):,} query pictures have no {label}: left out.")
+    return _select(rows, vectors[labelled], labelled, labels, own_rows=np.full(len(labelled), -1))
+
+
+def _select(
+    rows: Rows,
+    vectors: npt.NDArray[np.float32],
+    chosen: npt.NDArray[np.int64],
+    labels: Sequence[str | None],
+    own_rows: npt.NDArray[np.int64],
+) -> LabelledQueries:
+    return LabelledQueries(
+        vectors=vectors,
+        labels=[str(labels[row]) for row in chosen],
+        pictures=[rows.hit(int(row), 1.0) for row in chosen],
+        own_rows=own_rows,
+    )

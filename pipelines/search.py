@@ -1,0 +1,214 @@
+"""`shelfmark search`: what looks like this picture, or this item?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from index_builder.searcher import Hit, Searcher
+from pipelines.console import LOG
+from pipelines.flag_types import Commands, positive
+from store.errors import UserError
+from store.location import Store
+from store.rejects import Rejected
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched for.
+
+    Attributes:
+        name: As the user gave it: a file, an item_id or an image_id.
+        vector: float32[D], any length.
+        own: Row numbers that must not be among its answers; empty for a picture from outside.
+        picture: The encoded picture, or None where a row of the index is the query.
+        image_uri: The row's picture; empty for a picture from outside.
+    """
+
+    name: str
+    vector: npt.NDArray[np.float32]
+    own: frozenset[int] = frozenset()
+    picture: bytes | None = None
+    image_uri: str = ""
+
+
+def add_search(commands: Commands) -> None:
+    """`shelfmark search`."""
+    summary = "what looks like this picture, or this item of the catalog"
+    parser = commands.add_parser("search", help=summary, description=summary, allow_abbrev=False)
+    parser.add_argument("--store", required=True, metavar="URI", help="where the index lies")
+    query = parser.add_mutually_exclusive_group(required=True)
+    query.add_argument("--image", nargs="+", metavar="FILE", help="pictures to look for: files or URIs")
+    query.add_argument("--item", metavar="ID", help="an item of the index: the mean of its pictures")
+    query.add_argument("--image_id", metavar="ID", help="a picture of the index")
+    parser.add_argument("-k", type=positive, default=10, metavar="N", help="answers to each (default: %(default)s)")
+    parser.add_argument("--version", metavar="V", help="of the index (default: the published one)")
+    parser.add_argument(
+        "--where",
+        type=condition,
+        action="append",
+        default=[],
+        metavar="ATTRIBUTE=VALUE",
+        help="answer with rows that have this; repeat it for more conditions, which must all hold",
+    )
+    parser.add_argument("--group_by", choices=("item",), help="answer with the best picture of each item")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one document on stdout")
+    parser.add_argument("--sheet", metavar="FILE", help="also write a page that shows queries beside their answers")
+    parser.add_argument("--verbose", action="store_true", help="show what the libraries have to say")
+
+
+def condition(text: str) -> tuple[str, str]:
+    """An attribute and the value it must have, from ATTRIBUTE=VALUE; the value may hold more equals signs."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected ATTRIBUTE=VALUE, found {text!r}")
+    return name, value
+
+
+def run_search(flags: argparse.Namespace) -> int:
+    """Searches, prints, and writes the sheet where one was asked for.
+
+    Raises:
+        UserError: A picture, item or attribute that cannot be searched for.
+        StoreError: The index or the weights are damaged.
+    """
+    where = dict(flags.where)
+    if len(where) != len(flags.where):
+        raise UserError("--where: expected every attribute once, found one given twice; no row has two values of it")
+    searcher = open_searcher(flags.store, flags.version)
+    queries = _queries(flags, searcher)
+    answers = answer(searcher, queries, flags.k, where, flags.group_by)
+    if flags.sheet:
+        _write_sheet(Path(flags.sheet), searcher, Store(flags.store), queries, answers)
+    if flags.format == "json":
+        print(json.dumps(_document(flags, searcher, where, queries, answers), indent=2, ensure_ascii=False))
+    else:
+        print(table(queries, answers))
+    return 0
+
+
+def open_searcher(store_uri: str, version: str | None) -> Searcher:
+    """The published version, or a named one; says so on the console when its vectors mean nothing.
+
+    Raises:
+        UserError: There is no such version, or none is published.
+        StoreError: It is damaged.
+    """
+    searcher = Searcher.open(store_uri, version)
+    weights = str(searcher.manifest.encoder.get("weights", ""))
+    if weights.startswith("random"):
+        LOG.warning(f"The weights ({weights}) are untrained: similarities mean nothing.")
+    return searcher
+
+
+def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Query]:
+    if flags.image:
+        return _picture_queries(flags.image, Store(flags.store), searcher)
+    if flags.item:
+        rows = own = searcher.find_item(flags.item)
+    else:
+        rows = own = np.array([searcher.find_image(flags.image_id)])
+    first = searcher.rows.hit(int(rows[0]), 1.0)
+    if flags.group_by:  # an answer of one picture per item cannot leave out a picture and keep its item
+        own = searcher.find_item(first.item_id)
+    return [
+        Query(
+            name=flags.item or flags.image_id,
+            vector=searcher.vectors(rows).mean(axis=0),
+            own=frozenset(int(row) for row in own),
+            image_uri=first.image_uri,
+        )
+    ]
+
+
+def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[Query]:
+    from pipelines.query_encoder import QueryEncoder
+    from transforms.fetch import FetchOptions, ImageFetcher
+
+    fetcher = ImageFetcher(FetchOptions())
+    pictures = []
+    for name in names:
+        try:
+            pictures.append(fetcher.fetch(name))
+        except Rejected as rejected:
+            raise UserError(f"--image {name}: {rejected}") from rejected
+    fetcher.close()
+    encoder = QueryEncoder(store, searcher.manifest.encoder)
+    vectors = encoder.embed_pictures(pictures, [f"--image {name}" for name in names])
+    return [Query(name, vector, picture=data) for name, vector, data in zip(names, vectors, pictures, strict=True)]
+
+
+def answer(
+    searcher: Searcher, queries: Sequence[Query], k: int, where: Mapping[str, str], group_by: str | None
+) -> list[list[Hit]]:
+    """At most `k` hits to each query, best first, without the query's own rows."""
+    beyond_own = k + max(len(query.own) for query in queries)
+    matches = searcher.search(np.stack([query.vector for query in queries]), beyond_own, where or None, group_by)
+    return [[hit for hit in matches.hits(index) if hit.row not in query.own][:k] for index, query in enumerate(queries)]
+
+
+def table(queries: Sequence[Query], answers: Sequence[Sequence[Hit]]) -> str:
+    """The answers for a terminal: a block to each query, columns aligned."""
+    blocks = []
+    for query, hits in zip(queries, answers, strict=True):
+        rows: list[tuple[str, ...]] = [("rank", "score", "item_id", "image_id", "image_uri", "attributes")]
+        for rank, hit in enumerate(hits, start=1):
+            attributes = " ".join(f"{name}={value}" for name, value in hit.attributes.items())
+            rows.append((str(rank), f"{hit.score:.4f}", hit.item_id, hit.image_id, hit.image_uri, attributes))
+        # A line break in a title must not break the table.
+        rows = [tuple(" ".join(cell.split()) for cell in row) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        blocks.append("\n".join([query.name, *lines] if hits else [query.name, "nothing found"]))
+    return "\n\n".join(blocks)
+
+
+def _document(
+    flags: argparse.Namespace,
+    searcher: Searcher,
+    where: Mapping[str, str],
+    queries: Sequence[Query],
+    answers: Sequence[Sequence[Hit]],
+) -> dict[str, Any]:
+    return {
+        "version": searcher.version,
+        "snapshot": searcher.manifest.snapshot,
+        "k": flags.k,
+        "where": dict(where),
+        "queries": [
+            {"query": query.name, "hits": [_hit_document(hit) for hit in hits]}
+            for query, hits in zip(queries, answers, strict=True)
+        ],
+    }
+
+
+def _hit_document(hit: Hit) -> dict[str, Any]:
+    return {
+        "score": round(hit.score, 6),
+        "item_id": hit.item_id,
+        "image_id": hit.image_id,
+        "image_uri": hit.image_uri,
+        "attributes": hit.attributes,
+    }
+
+
+def _write_sheet(
+    path: Path, searcher: Searcher, store: Store, queries: Sequence[Query], answers: Sequence[Sequence[Hit]]
+) -> None:
+    from encoder.thumbnails import thumbnail_data_uri
+    from index_builder.sheet import SheetRow, sheet_html
+    from pipelines.thumbnails import open_snapshot_thumbnails
+
+    thumbnails = open_snapshot_thumbnails(store, searcher.manifest.snapshot)
+    rows = []
+    for query, hits in zip(queries, answers, strict=True):
+        picture = thumbnails(query.image_uri) if query.picture is None else thumbnail_data_uri(query.picture)
+        rows.append(SheetRow(query.name, picture, hits))
+    thumbnails.write_page(path, sheet_html(rows, thumbnails))

@@ -1,0 +1,228 @@
+"""`shelfmark versions`, `rollback` and `prune`: what is in a store, which of it is published, what may go."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+from typing import Any
+
+from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive
+from store.building import read_sign
+from store.errors import StoreError, UserError
+from store.index import (
+    IndexManifest,
+    current_version,
+    list_versions,
+    publish,
+    read_current,
+    read_index_manifest,
+    version_folder,
+)
+from store.location import Store
+from store.prune import Pruned, plan_prune, prune
+from store.snapshot import SNAPSHOT_NAME
+
+LEFTOVERS_AFTER_HOURS = 24
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VersionState:
+    """A line of `shelfmark versions`.
+
+    Attributes:
+        version: Its name.
+        state: published, kept (at its target, not published), under target, being written, leftover, or unreadable.
+        bytes: Size of its files.
+        created_at: ISO 8601, UTC; None without a manifest, as what follows.
+        snapshot: What it is made of; a builder names it too.
+        vectors: How many.
+        recall: Measured.
+        target_recall: Asked for.
+    """
+
+    version: str
+    state: str
+    bytes: int
+    created_at: str | None = None
+    snapshot: str | None = None
+    vectors: int | None = None
+    recall: float | None = None
+    target_recall: float | None = None
+
+
+def _add_command(commands: Commands, name: str, summary: str) -> Parser:
+    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    parser.add_argument("--store", required=True, metavar="URI", help="where the indexes lie")
+    add_output_flags(parser)
+    return parser
+
+
+def add_versions(commands: Commands) -> None:
+    """`shelfmark versions`."""
+    _add_command(commands, "versions", "list the versions of the index and say which one is published")
+
+
+def add_rollback(commands: Commands) -> None:
+    """`shelfmark rollback`."""
+    parser = _add_command(commands, "rollback", "publish an earlier version of the index")
+    parser.add_argument("--to", metavar="VERSION", help="default: the newest at its target that is older than now's")
+
+
+def add_prune(commands: Commands) -> None:
+    """`shelfmark prune`."""
+    parser = _add_command(
+        commands, "prune", "delete old versions, snapshots none of them needs, leftovers of dead runs"
+    )
+    parser.add_argument(
+        "--keep",
+        type=positive,
+        required=True,
+        metavar="N",
+        help="newest versions to keep of those at their target, and as many of those under it; "
+        "the published one and those being written stay in any case",
+    )
+    parser.add_argument(
+        "--leftovers_after_hours",
+        type=natural,
+        default=LEFTOVERS_AFTER_HOURS,
+        metavar="HOURS",
+        help="what nobody finished is deleted when it was quiet for longer (default: %(default)s)",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="delete nothing, say what would be")
+
+
+def _print(flags: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False) if flags.format == "json" else text)
+
+
+def run_versions(flags: argparse.Namespace) -> int:
+    """Lists the versions, oldest first.
+
+    Raises:
+        StoreError: The store cannot be read, or CURRENT is not a version's name.
+    """
+    store = Store(flags.store)
+    current = read_current(store)
+    states = list_states(store, datetime.datetime.now(datetime.timezone.utc))
+    document = {"current": current, "versions": [dataclasses.asdict(state) for state in states]}
+    _print(flags, _table(store, current, states), document)
+    return 0
+
+
+def list_states(store: Store, now: datetime.datetime) -> list[VersionState]:
+    """Every version and every folder that is none yet or none any more, oldest first."""
+    current = read_current(store)
+    names = [name for name in store.list("indexes") if SNAPSHOT_NAME.fullmatch(name)]
+    return [_state(store, name, name == current, now) for name in names]
+
+
+def _state(store: Store, version: str, is_current: bool, now: datetime.datetime) -> VersionState:
+    size = store.total_bytes(version_folder(version))
+    try:
+        manifest = read_index_manifest(store, version)
+    except UserError:
+        sign = read_sign(store, version)
+        if sign is None or not sign.is_alive(now):
+            return VersionState(version, "leftover", size)
+        return VersionState(version, "being written", size, snapshot=sign.snapshot)
+    except StoreError:
+        return VersionState(version, "unreadable", size)
+    return VersionState(
+        version,
+        "published" if is_current else "kept" if manifest.meets_target else "under target",
+        size,
+        manifest.created_at,
+        manifest.snapshot,
+        manifest.vectors,
+        manifest.recall["measured"],
+        manifest.recall["target"],
+    )
+
+
+def _table(store: Store, current: str | None, states: list[VersionState]) -> str:
+    if not states:
+        return f"no versions in {store.uri}; build one with shelfmark index --store {store.uri}"
+    head = ("version", "created", "snapshot", "vectors", "recall", "bytes", "state")
+    rows = [head, *map(_cells, states)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if current is None:
+        lines.append("nothing is published")
+    elif current not in {state.version for state in states if state.state == "published"}:
+        lines.append(f"CURRENT names {current}, which cannot be opened; publish another with shelfmark rollback --to")
+    return "\n".join(lines)
+
+
+def _cells(state: VersionState) -> tuple[str, ...]:
+    recall = "-" if state.recall is None else f"{state.recall:.4f} of {state.target_recall}"
+    vectors = "-" if state.vectors is None else f"{state.vectors:,}"
+    size = f"{state.bytes:,}"
+    return (state.version, state.created_at or "-", state.snapshot or "-", vectors, recall, size, state.state)
+
+
+def run_rollback(flags: argparse.Namespace) -> int:
+    """Publishes another version than the one that is.
+
+    Raises:
+        UserError: There is no such version, or its recall is under its target.
+        StoreError: CURRENT names no version that exists and `--to` is missing; or a file of the version is missing.
+    """
+    store = Store(flags.store)
+    target = _named_target(store, flags.to) if flags.to else _older_target(store)
+    before = _published_before(store)
+    publish(store, target.version)
+    _print(flags, f"{before or 'nothing'} -> {target.version}", {"from": before, "to": target.version})
+    return 0
+
+
+def _published_before(store: Store) -> str | None:
+    try:
+        return read_current(store)
+    except StoreError:  # damaged; what is about to be published repairs it
+        return None
+
+
+def _named_target(store: Store, version: str) -> IndexManifest:
+    manifest = read_index_manifest(store, version)
+    if not manifest.meets_target:
+        raise UserError(
+            f"--to {version}: expected recall of at least {manifest.recall['target']}, found "
+            f"{manifest.recall['measured']}; choose one that shelfmark versions calls kept"
+        )
+    return manifest
+
+
+def _older_target(store: Store) -> IndexManifest:
+    current = current_version(store)
+    if current is None:
+        raise UserError(f"no version is published in {store.uri}; name one with --to")
+    for name in reversed(list_versions(store)):
+        if name < current and (manifest := read_index_manifest(store, name)).meets_target:
+            return manifest
+    raise UserError(f"no version older than {current} is at its target; see shelfmark versions --store {store.uri}")
+
+
+def run_prune(flags: argparse.Namespace) -> int:
+    """Deletes what nobody needs, or says what it would delete.
+
+    Raises:
+        StoreError: CURRENT names a version that does not exist, a manifest cannot be read, a file cannot be deleted.
+    """
+    store = Store(flags.store)
+    after = datetime.timedelta(hours=flags.leftovers_after_hours)
+    act = plan_prune if flags.dry_run else prune
+    pruned = act(store, flags.keep, datetime.datetime.now(datetime.timezone.utc), after)
+    _print(flags, _describe(pruned, flags.dry_run), {"dry_run": flags.dry_run, **dataclasses.asdict(pruned)})
+    return 0
+
+
+def _describe(pruned: Pruned, dry_run: bool) -> str:
+    counts = [
+        (len(pruned.versions), "version"),
+        (len(pruned.snapshots), "snapshot"),
+        (len(pruned.leftovers), "leftover"),
+    ]
+    parts = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    return "\n".join([*pruned.paths, f"{'would delete' if dry_run else 'deleted'} {parts}: {pruned.bytes:,} bytes"])
