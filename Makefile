@@ -7,9 +7,9 @@ STAMP := .venv/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench-embed clean
+.PHONY: demo test lint bench-embed bench-index clean
 
-# Draws the sample catalog and embeds it, in ./demo.
+# Draws the sample catalog, embeds it, indexes it and searches it, in ./demo.
 demo: $(STAMP)
 	@$(BIN)/shelfmark demo
 
@@ -23,6 +23,11 @@ lint: $(STAMP)
 
 bench-embed: $(STAMP)
 	@$(BIN)/python -m benchmarks.embed_throughput $(ARGS)
+
+# hnswlib comes as source and needs a C++ compiler.
+bench-index: $(STAMP)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,bench]'
+	@$(BIN)/python -m benchmarks.index_search $(ARGS)
 
 clean:
 	@rm -rf .venv build demo dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -32,6 +32,7 @@ setup(
         "gcp": ["apache-beam[gcp]==2.77.0"],
         "aws": ["apache-beam[aws]==2.77.0"],
         "azure": ["apache-beam[azure]==2.77.0"],
+        "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil"],
         "dev": ["hypothesis", "mypy", "psutil", "pytest", "ruff"],
     },
     entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},

@@ -1,1 +1,1 @@
-"""Measurements, as ratios within one run. Never imported by the project or its tests."""
+"""Measurements, as ratios within one run. The project never imports them; its tests borrow their vectors."""

@@ -97,22 +97,10 @@ def build_index(
         with local_folder(store, version_folder(version)) as folder:
             built = _build(store, snapshot, plan, version, folder, request, say, watch, run_shards or run_in_processes)
             shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
-            manifest = IndexManifest(
-                version=version,
-                created_at=now.isoformat(),
-                snapshot=snapshot.manifest.snapshot,
-                encoder=snapshot.manifest.encoder,
-                vectors=snapshot.rows,
-                shards=built.shards,
-                config={**built.config, "plan": dataclasses.asdict(plan)},
-                recall=built.recall,
-                latency=built.latency,
-                memory_bytes=built.memory_bytes,
-                files=(),
-                timing=_timing(watch, began),
-                versions=_versions(),
-            )
-            manifest = _finish(manifest, built, folder, thumbnails_of(manifest.snapshot), say)
+            say("writing the report")
+            seconds = {"seconds": time.perf_counter() - began, **watch.seconds}
+            manifest = _describe(snapshot, plan, version, now, built, seconds)
+            manifest = _finish(manifest, built, folder, thumbnails_of(manifest.snapshot))
         commit_version(store, manifest)
         _check_reload(store, manifest, built)
     if not manifest.meets_target:
@@ -122,6 +110,30 @@ def build_index(
         )
     publish(store, version)
     return manifest
+
+
+def _describe(
+    snapshot: SnapshotRows, plan: Plan, version: str, now: datetime.datetime, built: Built, seconds: dict[str, float]
+) -> IndexManifest:
+    packages = ("scann", "tensorflow", "numpy", "pyarrow")
+    return IndexManifest(
+        version=version,
+        created_at=now.isoformat(),
+        snapshot=snapshot.manifest.snapshot,
+        encoder=snapshot.manifest.encoder,
+        vectors=snapshot.rows,
+        shards=built.shards,
+        config={**built.config, "plan": dataclasses.asdict(plan)},
+        recall=built.recall,
+        latency=built.latency,
+        memory_bytes=built.memory_bytes,
+        files=(),
+        timing={part: round(spent, 3) for part, spent in seconds.items()},
+        versions={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+    )
 
 
 def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
@@ -202,10 +214,8 @@ def _finish(
     built: Built,
     folder: Path,
     thumbnail: Callable[[str], str | None],
-    say: Callable[[str], None],
 ) -> IndexManifest:
     """Writes the report and lists every file."""
-    say("writing the report")
     rows = Rows.open([folder / shard["name"] for shard in built.shards])
     searcher = Searcher(manifest, built.engine, rows)
     sample = np.random.default_rng(0).permutation(manifest.vectors)[:_DUPLICATES_SAMPLE]
@@ -228,13 +238,3 @@ def _check_reload(store: Store, manifest: IndexManifest, built: Built) -> None:
     vectors = built.engine.vectors(rows)
     if not np.array_equal(searcher.search(vectors, k).rows, built.engine.nearest(vectors, k)[0]):
         raise StoreError(f"version {manifest.version} does not answer as it did when it was measured; build it again")
-
-
-def _timing(watch: Stopwatch, began: float) -> dict[str, float]:
-    seconds = {part: round(spent, 3) for part, spent in watch.seconds.items()}
-    return {"seconds": round(time.perf_counter() - began, 3), **seconds}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("scann", "tensorflow", "numpy", "pyarrow")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

@@ -91,7 +91,7 @@ class _Answers:
 
     def put(self, query: int, rows: npt.NDArray[Any], scores: Float32) -> None:
         self.rows[query, : len(rows)] = rows
-        np.clip(scores, -1, 1, out=self.scores[query, : len(scores)])
+        np.minimum(scores, 1, out=self.scores[query, : len(scores)])  # rounding may go a little over
 
 
 class ExactEngine:
@@ -130,7 +130,7 @@ class TreeShard:
         tree: Over n projected rows.
         leaves: Of the tree.
         codes: int8[n, D].
-        scales: float32[n].
+        scales: float32[n, 2], scales and offsets of the codes.
     """
 
     tree: Tree
@@ -163,6 +163,12 @@ class TreeEngine:
     def nearest(self, queries: Float32, count: int) -> tuple[Int64, Float32]:
         """See `Engine`."""
         settings = self.settings.for_count(count)
+        if len(queries) == 1:
+            query = queries[0]
+            rows, _ = self._candidates_of_one(query @ self._projection, settings)
+            rows, scores = pick(rows, self.score(rows, query), count)
+            if len(rows) == count:  # nothing to pad: 10 microseconds of 150 saved
+                return rows[None].astype(np.int64), np.minimum(scores, 1)[None]
         answers = _Answers(len(queries), count)
         for number, (rows, _) in enumerate(self.candidates(queries, settings)):
             answers.put(number, *pick(rows, self.score(rows, queries[number]), count))
@@ -242,7 +248,7 @@ class TreeEngine:
         return answers.rows, answers.scores
 
     def vectors(self, rows: Int64) -> Float32:
-        """See `Engine`; restored from codes, within about 0.0005 of the original in any inner product."""
+        """See `Engine`; restored from codes, within about 0.0002 of the original in any inner product."""
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         restored = np.empty((len(rows), self._shards[0].codes.shape[1]), np.float32)
         for number, shard in enumerate(self._shards):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,8 @@ Float32 = npt.NDArray[np.float32]
 BATCH_ROWS = 2_048
 _COLUMNS = ["image_id", "item_id", "image_uri", "attributes", "embedding"]
 _NORM_TOLERANCE = 1e-2
+_READERS = 2
+_LEAST_GROUPS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,7 +121,9 @@ class SnapshotRows:
         Raises:
             StoreError: A part cannot be read, or an embedding is not finite or not normalised.
         """
-        stop = self.rows if stop is None else stop
+        return _read_ahead(self._read(start, self.rows if stop is None else stop, ids))
+
+    def _read(self, start: int, stop: int, ids: bool) -> Iterator[Batch]:
         path, parquet = "", None
         for group in self._groups:
             if group.start + group.rows <= start or group.start >= stop:
@@ -152,7 +158,7 @@ class SnapshotRows:
         return vectors
 
     def sample(self, count: int, seed: int) -> tuple[npt.NDArray[np.int64], Float32]:
-        """Random rows, read from at most 64 row groups spread over the snapshot.
+        """Random rows, read from row groups spread over the snapshot: as few as hold twice the rows, but 16.
 
         Returns:
             int64[m] row numbers, rising, and float32[m, D] embeddings, m = min(count, rows).
@@ -166,18 +172,33 @@ class SnapshotRows:
     def _spread_groups(self, count: int) -> list[_RowGroup]:
         if self.rows <= count:
             return self._groups
-        order = np.linspace(0, len(self._groups) - 1, min(64, len(self._groups))).round().astype(int)
+        wanted = max(_LEAST_GROUPS, math.ceil(2 * count * len(self._groups) / self.rows))
+        order = np.linspace(0, len(self._groups) - 1, min(wanted, len(self._groups))).round().astype(int)
         chosen = [self._groups[number] for number in dict.fromkeys(order.tolist())]
         return chosen if sum(group.rows for group in chosen) >= count else self._groups
 
     def vectors(self, numbers: npt.NDArray[np.int64]) -> Float32:
         """float32[m, D]: the embeddings of rows, given by rising numbers; reads only their row groups."""
         vectors = np.empty((len(numbers), self.embedding_dim), np.float32)
-        for group in self._groups:
+
+        def read(group: _RowGroup) -> None:
             first, last = np.searchsorted(numbers, [group.start, group.start + group.rows])
             if first == last:
-                continue
+                return
             for batch in self.batches(int(numbers[first]), int(numbers[last - 1]) + 1, ids=False):
                 a, b = np.searchsorted(numbers, [batch.start, batch.start + len(batch.embeddings)])
                 vectors[a:b] = batch.embeddings[numbers[a:b] - batch.start]
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            for _ in pool.map(read, self._groups):
+                pass
         return vectors
+
+
+def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each read while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index_builder.plan import DIMS_PER_BLOCK
+from index_builder.plan import hash_blocks
 from store.errors import StoreError, UserError
 
 Float32 = npt.NDArray[np.float32]
@@ -148,10 +148,10 @@ class Tree:
 
 def _config(dimension: int, neighbours: int, options: TreeOptions) -> str:
     """ScaNN's configuration as a text protocol buffer."""
-    whole, rest = divmod(dimension, DIMS_PER_BLOCK)
-    blocks = f"variable_blocks {{ num_blocks: {whole} num_dims_per_block: {DIMS_PER_BLOCK} }}"
-    if rest:
-        blocks += f" variable_blocks {{ num_blocks: 1 num_dims_per_block: {rest} }}"
+    blocks = " ".join(
+        f"variable_blocks {{ num_blocks: {count} num_dims_per_block: {size} }}"
+        for count, size in hash_blocks(dimension)
+    )
     product = '{ distance_measure: "DotProductDistance" }'
     squared = '{ distance_measure: "SquaredL2Distance" }'
     return f"""

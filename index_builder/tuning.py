@@ -21,8 +21,11 @@ MARGIN = 0.005
 """Settings are chosen a little above the target, as they are measured again on queries that did not choose them."""
 
 _LEAF_SHARES = (1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 1)
-_FIRST_PER_K = (10, 20, 40)
-_CANDIDATES_PER_K = (2, 3, 4, 5, 6, 8, 10, 15, 20, 40)
+_FIRST_PER_K = (80, 40, 20, 10)
+_MANY_LEAVES = 0.15
+"""Below this share of leaves the most first candidates are not tried: they find what more leaves find sooner."""
+
+_CANDIDATES_PER_K = (2, 3, 4, 5, 6, 8, 10, 15, 20, 40, 80)
 _TIMED_QUERIES = 40
 _ROUNDS = 3
 _LEAST_GAIN = 0.0005
@@ -89,7 +92,8 @@ def try_settings(
     trials = []
     best_recall = 0.0
     for share in _LEAF_SHARES:
-        settings = [*_recalls(engine, max(1, round(leaves * share)), queries, truth, k)]
+        firsts = [k * factor for factor in _FIRST_PER_K[share < _MANY_LEAVES :]]
+        settings = [*_recalls(engine, max(1, round(leaves * share)), firsts, queries, truth, k)]
         top = max(found for _, found in settings)
         for setting, found in settings:
             if found >= min(target - _TIMED_BELOW_TARGET, top):
@@ -101,11 +105,11 @@ def try_settings(
 
 
 def _recalls(
-    engine: TreeEngine, leaves: int, queries: Queries, truth: Truth, k: int
+    engine: TreeEngine, leaves: int, firsts: list[int], queries: Queries, truth: Truth, k: int
 ) -> Iterator[tuple[Settings, float]]:
     """Recall for each number of first candidates and of candidates, ranking every candidate again only once."""
     known = _Scores(engine, queries)
-    for first in (k * factor for factor in reversed(_FIRST_PER_K)):
+    for first in firsts:
         rows = _padded([rows for rows, _ in engine.candidates(queries.vectors, Settings(leaves, first, first, k))])
         scores = known.of(rows)
         reached = 0.0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.plan import EXACT_BYTES, MAX_SHARD_ROWS, plan_index
+from index_builder.plan import EXACT_BYTES, MAX_SHARD_ROWS, MOST_BLOCKS, MOST_DIMENSIONS, hash_blocks, plan_index
 from store.errors import UserError
 
 GIB = 1 << 30
@@ -51,6 +51,14 @@ def test_every_plan_keeps_its_promises_or_refuses(rows: int, dim: int, memory: i
         assert plan.blocks <= 256
         assert max(plan.dimensions) <= dim
         assert 16 * plan.leaves <= min(stop - start for start, stop in spans)
+
+
+@given(st.integers(1, MOST_DIMENSIONS))
+def test_blocks_cover_every_dimension_once(dimension: int) -> None:
+    blocks = hash_blocks(dimension)
+    assert sum(count * size for count, size in blocks) == dimension
+    assert sum(count for count, _ in blocks) <= MOST_BLOCKS
+    assert all(1 <= size <= 4 for _, size in blocks)
 
 
 @given(rows=st.integers(20_000, 5_000_000), memory=st.integers(2 * GIB, 16 * GIB))

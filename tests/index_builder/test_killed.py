@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.vectors import write_snapshot
+from index_builder.build import IndexRequest, build_index
+from index_builder.searcher import Searcher
+from store.index import current_version, list_versions, read_index_manifest, verify_files
+from store.location import Store
+from tests.index_builder.conftest import Indexed, use_trees
+from tests.support.killed import ROOT, killed_at_every_step, run_alone
+
+WRITE = "from benchmarks.vectors import write_snapshot; from store.location import Store; import sys; "
+
+
+def kill_builds(folder: Path) -> int:
+    """Kills a build at every step; returns how many there are."""
+    uri = str(folder / "store")
+    code = WRITE + "write_snapshot(Store(sys.argv[1]), 300, seed=2, dimensions=32)"
+    subprocess.run([sys.executable, "-c", code, uri], cwd=ROOT, check=True)
+    store = Store(uri)
+
+    def check(step: int) -> None:
+        del step
+        version = current_version(store)
+        if version is not None:
+            verify_files(store, read_index_manifest(store, version))
+
+    return killed_at_every_step(folder, lambda: build_index(store, IndexRequest()), check)
+
+
+def test_killed_at_any_step_of_a_build_current_names_a_whole_version(tmp_path: Path) -> None:
+    steps = run_alone("tests.index_builder.test_killed", "kill_builds", tmp_path)
+    assert steps > 10
+    store = Store(str(tmp_path / "store"))
+    searcher = Searcher.open(store.uri, verify=True)  # the build after the last kill
+    assert searcher.version == list_versions(store)[-1]
+    assert searcher.manifest.recall["measured"] == 1
+
+
+SLOW_BUILD = """
+import sys, time, pytest
+from index_builder.build import IndexRequest, build_index
+from store.location import Store
+from tests.index_builder.conftest import use_trees
+def say(line):
+    print(line, flush=True)
+if __name__ == "__main__":
+    use_trees(pytest.MonkeyPatch(), 3000)
+    build_index(Store(sys.argv[1]), IndexRequest(dimensions=24), say)
+"""
+
+
+@pytest.fixture
+def tree_store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "store"))
+    write_snapshot(store, 6_000, seed=1, dimensions=96)
+    return store
+
+
+def start_build(store: Store) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SLOW_BUILD, store.uri], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("at", ["trying 24", "building 1 more", "measuring settings"])
+def test_killed_amid_trees_and_shards_nothing_is_left_that_counts(tree_store: Store, at: str) -> None:
+    with start_build(tree_store) as build:
+        assert build.stdout is not None
+        for line in build.stdout:
+            if line.startswith(at):
+                build.kill()
+                break
+    assert build.returncode == -9
+    assert (current_version(tree_store), list_versions(tree_store)) == (None, [])
+
+
+def test_two_builds_at_once_leave_two_whole_versions(tree_store: Store) -> None:
+    builds = [start_build(tree_store) for _ in range(2)]
+    for build in builds:
+        build.communicate()
+    assert [build.returncode for build in builds] == [0, 0]
+    versions = list_versions(tree_store)
+    assert len(versions) == 2
+    assert current_version(tree_store) in versions
+    for version in versions:
+        Searcher.open(tree_store.uri, version, verify=True)
+
+
+def test_a_store_that_is_not_a_local_folder_is_written_and_read_through_copies(
+    sharded: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    write_snapshot(store, 3_000, seed=1, dimensions=96)
+    monkeypatch.setattr(Store, "local_path", lambda self, path: None)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "cache"))
+    use_trees(monkeypatch, 10_000)
+    manifest = build_index(store, IndexRequest(dimensions=24))
+    searcher = Searcher.open(store.uri)
+    assert (tmp_path / "cache" / "shelfmark-indexes" / manifest.version / "projection.npy").is_file()
+    assert not (tmp_path / "store" / "indexes" / manifest.version / "shard-00000" / "projected.npy").exists()
+    vectors = searcher.vectors(np.arange(20))
+    assert searcher.search(vectors, 1).rows[:, 0].tolist() == list(range(20))
