@@ -12,7 +12,7 @@ from index_builder.searcher import Searcher
 from store.index import IndexManifest
 from store.location import Store
 
-ROWS, DIMENSION = 9_000, 96
+ROWS, DIMENSION = 7_500, 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +25,12 @@ class Indexed:
         return Searcher.open(self.store.uri)
 
 
-def use_trees(patch: pytest.MonkeyPatch, shard_rows: int) -> None:
+def use_trees(patch: pytest.MonkeyPatch, shard_rows: int, queries: int = 1_000) -> None:
     """Has a catalog of a few thousand rows built as one of millions is."""
     patch.setattr(plan, "EXACT_BYTES", 0)
     patch.setattr(plan, "MAX_SHARD_ROWS", shard_rows)
     patch.setattr(plan, "DIMENSIONS", (24, 48))
+    patch.setattr(plan, "QUERIES", queries)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_under_its_target_a_version_is_kept_and_not_published(copied: Path, monk
 
     store = Store(str(copied))
     before = current_version(store)
-    use_trees(monkeypatch, 10_000)
+    use_trees(monkeypatch, 10_000, queries=100)
     with pytest.raises(GateRefused, match=r"recall@10 0\.\d+ is under the target 0.9999: version .* is kept"):
         build_index(store, IndexRequest(target_recall=0.9999, dimensions=4))
     kept = list_versions(store)[-1]

@@ -145,12 +145,18 @@ def test_a_mistake_is_one_line(catalog, tmp_path, arguments, code, says):
     assert done.stdout == ""
 
 
-def test_the_demo_ends_in_a_snapshot_and_owns_up_to_untrained_weights(tmp_path):
+def test_the_demo_goes_from_a_catalog_to_a_search_and_owns_up_to_untrained_weights(tmp_path):
     done = shelfmark("demo", tmp_path / "demo", "--items", "4", "--views", "2", "--format", "json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["counts"]["embedded"] == 8
-    untrained = document["encoder"]["weights"] != "imagenet"
+    assert document["embed"]["counts"]["embedded"] == 8
+    assert document["index"]["recall"]["measured"] == 1
+    (query,) = document["search"]["queries"]
+    assert query["hits"][0]["score"] > 0.999
+    assert Path(query["query"]).name in query["hits"][0]["image_uri"]
+    assert 0 <= document["evaluate"]["precision_at_1"]["value"] <= 1
+    assert "data:image/jpeg" in (tmp_path / "demo" / "search.html").read_text(encoding="utf-8")
+    untrained = document["embed"]["encoder"]["weights"] != "imagenet"
     assert untrained == ("UNTRAINED" in done.stderr), "only where ImageNet's weights cannot be had"
 
 
