@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.vectors import write_snapshot
 from index_builder.build import IndexRequest, build_index
 from index_builder.check import check_index
 from index_builder.searcher import Searcher
@@ -125,6 +126,9 @@ def rewrite_part(store: Path, change: str) -> str:
             vectors[5, 7] = np.nan
         elif change == "length":
             vectors[5] *= 2
+        elif change == "alike":
+            vectors = vectors * 1e-3 + 1
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         else:
             vectors = np.ascontiguousarray(vectors[:, :50])
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -170,3 +174,11 @@ def test_an_empty_snapshot_and_none_at_all(copied: Path, tmp_path: Path) -> None
     path.write_text(json.dumps(fields))
     with pytest.raises(UserError, match="is empty: no picture was embedded"):
         build_index(Store(str(copied)), IndexRequest())
+
+
+def test_a_catalog_of_nearly_the_same_pictures_is_indexed(tmp_path: Path) -> None:
+    """As untrained weights see one: every cosine is about 1, and rounding decides who comes first."""
+    store = Store(str(tmp_path / "store"))
+    write_snapshot(store, 81, seed=1, dimensions=512)
+    rewrite_part(tmp_path / "store", "alike")
+    assert build_index(store, IndexRequest()).recall["measured"] == 1
