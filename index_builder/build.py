@@ -26,7 +26,7 @@ from index_builder.searcher import Searcher
 from index_builder.shard import WORK_FOLDER, ShardTask, build_shard
 from index_builder.snapshot_rows import SnapshotRows
 from index_builder.tree_version import RunShards, TreeVersion
-from index_builder.version_files import describe_files, list_files, local_folder
+from index_builder.version_files import describe_files, list_files, local_folder, open_version
 from store.building import BUILDING_FILE, Building
 from store.errors import GateRefused, StoreError, UserError
 from store.index import IndexManifest, commit_version, publish, version_folder
@@ -102,8 +102,8 @@ def build_index(
             seconds = {"seconds": time.perf_counter() - began, **watch.seconds}
             manifest = _describe(snapshot, plan, version, now, built, seconds)
             manifest = _finish(manifest, built, folder, thumbnails_of(manifest.snapshot))
-        commit_version(store, manifest)
         _check_reload(store, manifest, built)
+        commit_version(store, manifest)
     if not manifest.meets_target:
         raise GateRefused(
             f"recall@{request.k} {manifest.recall['measured']:.4f} is under the target {request.target_recall}: "
@@ -233,12 +233,12 @@ def _check_reload(store: Store, manifest: IndexManifest, built: Built) -> None:
     Raises:
         StoreError: It does not answer as the index did that was measured.
     """
-    reopened = Searcher.open(store.uri, manifest.version, verify=True)
+    reopened = Searcher.from_folder(manifest, open_version(store, manifest, verify=True))
     rows = np.linspace(0, manifest.vectors - 1, min(_CHECKED_ROWS, manifest.vectors)).astype(np.int64)
     k = min(manifest.recall["k"], manifest.vectors)
     vectors = built.engine.vectors(rows)
     before, after = (
         one.search(vectors, k).scores for one in (Searcher(manifest, built.engine, reopened.rows), reopened)
     )
-    if not np.allclose(before, after, atol=_SAME_SCORE):  # rows that tie may change places
+    if not np.allclose(before, after, atol=_SAME_SCORE, equal_nan=True):  # rows that tie may change places
         raise StoreError(f"version {manifest.version} does not answer as it did when it was measured; build it again")

@@ -143,6 +143,8 @@ class TreeShard:
         """Loads the tree and memory-maps the codes."""
         mapped = np.load(folder / CODES_FILE, mmap_mode="r").view(np.ndarray)
         scales = np.load(folder / SCALES_FILE)
+        if mapped.dtype != np.int8 or scales.shape != (len(mapped), 2):
+            raise ValueError(f"expected int8 codes and two numbers for each row, found {mapped.shape}, {scales.shape}")
         return cls(Tree.load(folder / TREE_FOLDER, len(scales)), leaves, mapped, scales)
 
 

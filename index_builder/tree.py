@@ -99,10 +99,17 @@ class Tree:
             return cls(scann.create_searcher(np.ascontiguousarray(projected), config, options.threads), rows)
 
     def save(self, folder: Path) -> None:
-        """Writes the tree's files into an empty folder."""
+        """Writes the tree's files into an empty folder.
+
+        Raises:
+            StoreError: They cannot be written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        with _silent():
-            self._searcher.serialize(str(folder))
+        try:
+            with _silent():
+                self._searcher.serialize(str(folder))
+        except RuntimeError as error:
+            raise StoreError(f"cannot write {folder}: {error}; is there space left on the device?") from error
         assets = (folder / _ASSETS).read_text(encoding="utf-8")
         relative = re.sub(r'(asset_path: ")[^"]*/', r"\1", assets)
         (folder / _ASSETS).write_text(relative, encoding="utf-8")

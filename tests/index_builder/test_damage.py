@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.vectors import write_snapshot
 from index_builder.build import IndexRequest, build_index
 from index_builder.check import check_index
+from index_builder.engine import ExactEngine
 from index_builder.searcher import Searcher
 from index_builder.snapshot_rows import SnapshotRows
 from store.errors import GateRefused, StoreError, UserError
@@ -19,7 +21,7 @@ from store.index import current_version, list_versions, read_index_manifest, ver
 from store.location import Store
 from store.schema import FINGERPRINT_KEY
 from store.snapshot import MANIFEST, snapshot_folder
-from tests.index_builder.conftest import Indexed
+from tests.index_builder.conftest import Indexed, use_trees
 
 
 @pytest.fixture
@@ -100,7 +102,6 @@ def test_a_manifest_that_claims_more_recall_is_caught(copied: Path) -> None:
 
 
 def test_under_its_target_a_version_is_kept_and_not_published(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.index_builder.conftest import use_trees
 
     store = Store(str(copied))
     before = current_version(store)
@@ -182,3 +183,38 @@ def test_a_catalog_of_nearly_the_same_pictures_is_indexed(tmp_path: Path) -> Non
     write_snapshot(store, 81, seed=1, dimensions=512)
     rewrite_part(tmp_path / "store", "alike")
     assert build_index(store, IndexRequest()).recall["measured"] == 1
+
+
+def test_a_version_that_does_not_answer_as_it_did_never_exists(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is reopened is checked before the manifest is written."""
+    store = Store(str(copied))
+    before = list_versions(store)
+    plain = ExactEngine.nearest
+
+    def changed(self: ExactEngine, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, scores = plain(self, queries, count)
+        return rows, scores - (0.1 if len(queries) == 20 and next(calls) else 0)
+
+    calls = itertools.count()
+    monkeypatch.setattr(ExactEngine, "nearest", changed)
+    with pytest.raises(StoreError, match="does not answer as it did when it was measured"):
+        build_index(store, IndexRequest())
+    assert list_versions(store) == before
+
+
+@pytest.mark.parametrize("trees", [True, False])
+def test_a_full_disk_is_one_line_and_leaves_no_version(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, trees: bool
+) -> None:
+    store = Store(str(small_disk / "store"))
+    write_snapshot(store, 2_000, seed=1, dimensions=96)
+    if trees:
+        use_trees(monkeypatch, 10_000, queries=100)
+    with open(small_disk / "ballast", "wb") as ballast:
+        ballast.write(bytes(shutil.disk_usage(small_disk).free - 600_000))
+    with pytest.raises((StoreError, OSError), match=r"(?i)no space left"):
+        build_index(store, IndexRequest(dimensions=48))
+    (small_disk / "ballast").unlink()
+    assert (current_version(store), list_versions(store)) == (None, [])
+    build_index(store, IndexRequest(dimensions=48, target_recall=0.5))
+    assert len(list_versions(store)) == 1
