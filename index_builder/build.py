@@ -28,7 +28,7 @@ from index_builder.snapshot_rows import SnapshotRows
 from index_builder.tree_version import RunShards, TreeVersion
 from index_builder.version_files import describe_files, list_files, local_folder, open_version
 from store.building import BUILDING_FILE, Building
-from store.errors import GateRefused, StoreError, UserError
+from store.errors import GateRefused, StoreError
 from store.index import IndexManifest, commit_version, publish, version_folder
 from store.location import Store
 from store.snapshot import new_name
@@ -49,7 +49,7 @@ class IndexRequest:
     Attributes:
         snapshot: Name of a snapshot; None for the newest.
         target_recall: recall@k below which nothing is published.
-        k: Neighbours that recall is measured over.
+        k: Neighbours that recall is measured over; as many as there are where a catalog has fewer.
         memory_limit_bytes: What all processes of this machine together may use; None for four fifths of what is free.
         dimensions: Of the projection; None to have it chosen by measurement.
         workers: Shards built at once; None for one per processor, as far as memory allows.
@@ -90,6 +90,7 @@ def build_index(
     began = time.perf_counter()
     snapshot = SnapshotRows.open(store, request.snapshot)
     plan = _plan(snapshot, request)
+    request = dataclasses.replace(request, k=max(1, min(request.k, snapshot.rows - 1)))
     say(describe_plan(plan))
     now = datetime.datetime.now(datetime.timezone.utc)
     version = new_name(now)
@@ -140,7 +141,7 @@ def _describe(
 def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
     available = available_memory_bytes()
     limit = request.memory_limit_bytes or available
-    plan = plan_index(
+    return plan_index(
         snapshot.rows,
         snapshot.embedding_dim,
         min(limit, available),
@@ -148,9 +149,6 @@ def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
         cpus=request.workers or processors(),
         dimensions=request.dimensions,
     )
-    if request.k >= plan.rows and plan.rows > 1:
-        raise UserError(f"--k: expected less than the snapshot's {plan.rows} rows, found {request.k}")
-    return plan
 
 
 def describe_plan(plan: Plan) -> str:

@@ -21,7 +21,8 @@ RECALL_FILE = "recall.parquet"
 
 METHOD = (
     "recall@k of sampled catalog rows, each kept out of its own truth and its own answer, against exact search over "
-    "the original float32 embeddings; rows that tie with the k-th true neighbour count as right"
+    "the original float32 embeddings; rows that tie with the k-th true neighbour count as right, and queries with "
+    "more such ties than the truth is deep are left out"
 )
 
 _BATCH_QUERIES = 256

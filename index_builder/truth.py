@@ -75,7 +75,8 @@ def recall(found: Int64, truth: tuple[Int64, Float32], k: int) -> float:
     """Mean share of each query's k true neighbours that were found.
 
     Rows that tie with the k-th true neighbour count as well as it does: of twenty copies of one picture any ten are
-    right.
+    right. Where more rows tie than the truth is deep (a placeholder picture, hundreds of times), row numbers cannot
+    tell right from wrong, and the query is left out. With nothing to find, nothing is missed: 1.
 
     Args:
         found: int64[q, k] row numbers, -1 where there are fewer.
@@ -85,6 +86,8 @@ def recall(found: Int64, truth: tuple[Int64, Float32], k: int) -> float:
     """
     rows, scores = truth
     right = (rows >= 0) & (scores >= scores[:, k - 1 : k] - _TIE)
+    told = ~right[:, -1] if rows.shape[1] > k else np.ones(len(rows), bool)
+    rows, right, found = rows[told], right[told], found[told]
     hits = ((rows[:, :, None] == found[:, None, :k]) & right[:, :, None]).any(axis=2).sum(axis=1)
     wanted = (rows[:, :k] >= 0).sum(axis=1)
-    return float(np.minimum(hits, wanted).sum() / max(1, wanted.sum()))
+    return float(np.minimum(hits, wanted).sum() / wanted.sum()) if wanted.sum() else 1.0

@@ -112,7 +112,7 @@ def _recalls(
     for first in firsts:
         rows = _padded([rows for rows, _ in engine.candidates(queries.vectors, Settings(leaves, first, first, k))])
         scores = known.of(rows)
-        reached = 0.0
+        reached = -1.0
         for count in (k * factor for factor in _CANDIDATES_PER_K):
             if count > rows.shape[1] or count < k + 1:
                 continue

@@ -58,7 +58,7 @@ class Demo:
         LOG.info("\n2. Embedding every picture")
         self._embed(["--catalog", str(table), "--store", store])
         LOG.info("\n3. Building the index, measuring it, publishing it")
-        self._step("index", ["--store", store, "--k", str(min(10, flags.items * flags.views - 1))])
+        self._step("index", ["--store", store])
         with open(table, encoding="utf-8", newline="") as file:
             picture = table.parent / next(csv.DictReader(file))["image_uri"]
         LOG.info("\n4. What looks like the first picture? (It is in the catalog, so it finds itself first.)")

@@ -26,7 +26,9 @@ def add_index(commands: Commands) -> None:
         default=0.95,
         help="recall@k to reach against exact search; under it nothing is published, exit 3 (default: %(default)s)",
     )
-    parser.add_argument("--k", type=positive, default=10, help="neighbours that count (default: %(default)s)")
+    parser.add_argument(
+        "--k", type=positive, default=10, help="neighbours that recall is measured over (default: %(default)s)"
+    )
     parser.add_argument(
         "--dimensions", type=positive, metavar="D", help="of the projection; default: chosen by measurement"
     )

@@ -127,6 +127,8 @@ def rewrite_part(store: Path, change: str) -> str:
             vectors[5, 7] = np.nan
         elif change == "length":
             vectors[5] *= 2
+        elif change == "copies":
+            vectors[:] = vectors[0]
         elif change == "alike":
             vectors = vectors * 1e-3 + 1
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -218,3 +220,23 @@ def test_a_full_disk_is_one_line_and_leaves_no_version(
     assert (current_version(store), list_versions(store)) == (None, [])
     build_index(store, IndexRequest(dimensions=48, target_recall=0.5))
     assert len(list_versions(store)) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_the_smallest_catalogs_are_indexed(tmp_path: Path, rows: int) -> None:
+    store = Store(str(tmp_path))
+    write_snapshot(store, rows, seed=1, dimensions=32)
+    manifest = build_index(store, IndexRequest())
+    assert (manifest.recall["k"], manifest.recall["measured"]) == (max(1, rows - 1), 1)
+    searcher = Searcher.open(store.uri)
+    assert (searcher.search(searcher.vectors([0]), 10).rows >= 0).sum() == rows
+
+
+def test_hundreds_of_copies_of_one_picture_are_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    write_snapshot(store, 3_000, seed=1, dimensions=96)
+    rewrite_part(tmp_path, "copies")
+    use_trees(monkeypatch, 10_000, queries=100)
+    build_index(store, IndexRequest(dimensions=24, target_recall=0.9))
+    searcher = Searcher.open(store.uri)
+    assert (searcher.search(searcher.vectors([0, 2_999]), 10).scores > 0.99).all()

@@ -44,6 +44,17 @@ def test_any_of_those_that_tie_with_the_last_is_right() -> None:
     assert recall(np.array([[1, 4]]), truth, 2) == 0.5
 
 
+def test_a_query_with_more_ties_than_the_truth_is_deep_is_left_out() -> None:
+    truth = np.array([[1, 2, 3], [4, 5, 6]]), np.array([[0.9, 0.9, 0.9], [0.9, 0.8, 0.7]], np.float32)
+    assert recall(np.array([[7, 8], [4, 5]]), truth, 2) == 1
+    assert recall(np.array([[7, 8], [4, 9]]), truth, 2) == 0.5
+    assert recall(np.array([[7, 8]]), (truth[0][:1], truth[1][:1]), 2) == 1
+
+
+def test_nothing_to_find_is_not_missed() -> None:
+    assert recall(np.array([[-1, -1]]), (np.full((1, 5), -1), np.full((1, 5), -np.inf, np.float32)), 2) == 1
+
+
 def test_fewer_neighbours_than_k_can_all_be_found() -> None:
     truth = np.array([[1, -1, -1]]), np.array([[0.9, -np.inf, -np.inf]], np.float32)
     assert recall(np.array([[1, -1]]), truth, 2) == 1
