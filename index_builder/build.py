@@ -99,6 +99,7 @@ def build_index(
         with local_folder(store, version_folder(version)) as folder:
             built = _build(store, snapshot, plan, version, folder, request, say, watch, run_shards or run_in_processes)
             shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+            store.remove_folder(f"{version_folder(version)}/{WORK_FOLDER}")
             say("writing the report")
             seconds = {"seconds": time.perf_counter() - began, **watch.seconds}
             manifest = _describe(snapshot, plan, version, now, built, seconds)

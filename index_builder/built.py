@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,11 @@ class Built:
 def measure(engine: Engine, queries: Queries, truth: Truth, k: int) -> float:
     """recall@k of an engine."""
     return recall(answers(engine, queries, k), truth, k)
+
+
+def round_down(share: float) -> float:
+    """Five decimals, never up: what is just under a target must not pass for it."""
+    return math.floor(share * 1e5 + 1e-6) / 1e5
 
 
 def describe_latency(engine: Engine, queries: Queries, k: int) -> dict[str, float]:

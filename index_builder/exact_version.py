@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, write_truth
+from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, round_down, write_truth
 from index_builder.engine import VECTORS_FILE, ExactEngine
 from index_builder.plan import Plan
 from index_builder.shard import ingest, shard_name
@@ -37,7 +37,7 @@ def build_exact(
         recall={
             "k": k,
             "target": target,
-            "measured": round(measured, 5),
+            "measured": round_down(measured),
             "queries": len(queries.rows),
             "method": METHOD,
             "curve": [point],

@@ -159,6 +159,10 @@ class Searcher:
         found = min(count, len(self.rows))
         if mask is None:
             rows, scores = self._engine.nearest(queries, found)
+            short = np.flatnonzero(rows[:, -1] < 0)
+            if len(short):  # the leaves that were searched hold less: look everywhere
+                everywhere = np.ones(len(self.rows), bool)
+                rows[short], scores[short] = self._engine.nearest_where(queries[short], found, everywhere)
         else:
             rows, scores = self._engine.nearest_where(queries, found, mask)
         if found == count:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, write_truth
+from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, round_down, write_truth
 from index_builder.engine import CODES_FILE, SCALES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard
 from index_builder.plan import SAMPLE_ROWS, Plan
 from index_builder.projection import Basis, fit_basis
@@ -96,9 +96,9 @@ class TreeVersion:
         if tasks:
             self.say("measuring settings over all shards")
             with self.watch.time("tune_s"):
-                trials += try_settings(
+                trials = try_settings(
                     engine, self.plan.leaves, trial.dimensions, choosing, _half(truth, 0), self.k, self.target
-                )[:]
+                )
         own = [one for one in trials if one.dimensions == trial.dimensions]
         with self.watch.time("measure_s"):
             chosen, measured = self._choose(engine, own, measuring, _half(truth, 1))
@@ -193,7 +193,7 @@ class TreeVersion:
             recall={
                 "k": self.k,
                 "target": self.target,
-                "measured": round(measured, 5),
+                "measured": round_down(measured),
                 "queries": len(queries.rows),
                 "method": METHOD,
                 "curve": [trial.to_dict() for trial in pareto(trials)],

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from index_builder.engine import Engine, Settings, TreeEngine
 from index_builder.truth import Queries, recall
+from store.errors import UserError
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -88,12 +89,17 @@ def try_settings(
 
     Returns:
         A trial for all settings that came near the target, and the best of those that did not.
+
+    Raises:
+        UserError: No setting finds k neighbours.
     """
     trials = []
     best_recall = 0.0
     for share in _LEAF_SHARES:
         firsts = [k * factor for factor in _FIRST_PER_K[share < _MANY_LEAVES :]]
         settings = [*_recalls(engine, max(1, round(leaves * share)), firsts, queries, truth, k)]
+        if not settings:
+            continue  # so few leaves hold less than k rows
         top = max(found for _, found in settings)
         for setting, found in settings:
             if found >= min(target - _TIMED_BELOW_TARGET, top):
@@ -101,6 +107,8 @@ def try_settings(
         if top < best_recall + 2 * _LEAST_GAIN and top >= target:
             break  # more leaves find no more
         best_recall = max(best_recall, top)
+    if not trials:
+        raise UserError(f"--k {k}: expected fewer neighbours than a shard's trees can find; use a smaller k")
     return trials
 
 
@@ -113,8 +121,8 @@ def _recalls(
         rows = _padded([rows for rows, _ in engine.candidates(queries.vectors, Settings(leaves, first, first, k))])
         scores = known.of(rows)
         reached = -1.0
-        for count in (k * factor for factor in _CANDIDATES_PER_K):
-            if count > rows.shape[1] or count < k + 1:
+        for count in (min(k * factor, rows.shape[1]) for factor in _CANDIDATES_PER_K):
+            if count < k + 1:
                 continue
             best = np.argsort(-scores[:, :count], axis=1, kind="stable")[:, : k + 1]
             found = recall(without_own(np.take_along_axis(rows, best, 1), queries.rows, k), truth, k)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_builder.engine import CODES_FILE, VECTORS_FILE
+from store.building import BUILDING_FILE
 from store.errors import StoreError
 from store.index import IndexFile, IndexManifest, version_folder
 from store.location import Store, as_store_error
@@ -34,6 +35,8 @@ def local_folder(store: Store, path: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="shelfmark-index-") as scratch:
             yield Path(scratch)
             for file in list_files(Path(scratch)):
+                if file == BUILDING_FILE:
+                    continue  # an old copy must not replace the builder's newer sign
                 store.upload(Path(scratch) / file, f"{path}/{file}")
 
 
@@ -62,6 +65,8 @@ def fetch_missing(store: Store, path: str, folder: Path) -> None:
         return
     for name in store.list(path):
         inner = f"{path}/{name}"
+        if name == BUILDING_FILE:
+            continue
         if store.size_bytes(inner) is None:
             fetch_missing(store, inner, folder / name)
         elif not (folder / name).exists():
@@ -72,9 +77,12 @@ def _download(store: Store, path: str, target: Path) -> None:
     with as_store_error("read", store.full_path(path)):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(descriptor, "wb") as sink, store.open(path) as source:
-            shutil.copyfileobj(source, sink, _HASH_BYTES)
-        os.replace(partial, target)
+        try:
+            with os.fdopen(descriptor, "wb") as sink, store.open(path) as source:
+                shutil.copyfileobj(source, sink, _HASH_BYTES)
+            os.replace(partial, target)
+        finally:
+            Path(partial).unlink(missing_ok=True)
 
 
 def open_version(store: Store, manifest: IndexManifest, *, verify: bool = False) -> Path:
@@ -97,7 +105,13 @@ def open_version(store: Store, manifest: IndexManifest, *, verify: bool = False)
         if direct is None and not local.exists():
             _download(store, f"{path}/{file.path}", local)
         large = file.path.endswith((CODES_FILE, VECTORS_FILE))
-        _check(store.full_path(f"{path}/{file.path}"), local, file, verify or not large)
+        try:
+            _check(store.full_path(f"{path}/{file.path}"), local, file, verify or not large)
+        except StoreError:
+            if direct is not None:
+                raise
+            _download(store, f"{path}/{file.path}", local)  # this machine's copy may be what is damaged
+            _check(store.full_path(f"{path}/{file.path}"), local, file, verify or not large)
     return folder
 
 

@@ -68,8 +68,9 @@ class Demo:
             LOG.info("\n5. How often is the nearest other picture another view of the same item? (precision@1)")
             page = ["--html", str(directory / "evaluation.html")]
             self._step("evaluate", ["--store", store, "--label", "item_id", "-k", "10", *page], shown=_precision)
+        pages = ["search.html", "evaluation.html"] if flags.views > 1 else ["search.html"]
         LOG.info(
-            f"\nPages to look at: {directory}/search.html, {directory}/evaluation.html, and the index's report.html"
+            f"\nPages to look at: {', '.join(f'{directory}/{page}' for page in pages)}, and the index's report.html"
         )
         if flags.format == "json":
             print(json.dumps(self._documents, indent=2, ensure_ascii=False))

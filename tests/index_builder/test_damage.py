@@ -240,3 +240,11 @@ def test_hundreds_of_copies_of_one_picture_are_indexed(tmp_path: Path, monkeypat
     build_index(store, IndexRequest(dimensions=24, target_recall=0.9))
     searcher = Searcher.open(store.uri)
     assert (searcher.search(searcher.vectors([0, 2_999]), 10).scores > 0.99).all()
+
+
+def test_more_neighbours_than_a_leaf_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    write_snapshot(store, 3_000, seed=1, dimensions=96)
+    use_trees(monkeypatch, 10_000, queries=100)
+    manifest = build_index(store, IndexRequest(k=200, dimensions=48, target_recall=0.5))
+    assert manifest.recall["k"] == 200

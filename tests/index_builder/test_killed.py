@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from benchmarks.vectors import write_snapshot
 from index_builder.build import IndexRequest, build_index
 from index_builder.searcher import Searcher
+from index_builder.shard import ShardTask, build_shard
 from store.index import current_version, list_versions, read_index_manifest, verify_files
 from store.location import Store
 from tests.index_builder.conftest import Indexed, use_trees
@@ -100,10 +102,21 @@ def test_a_store_that_is_not_a_local_folder_is_written_and_read_through_copies(
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr(Store, "local_path", lambda self, path: None)
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "cache"))
-    use_trees(monkeypatch, 10_000, queries=100)
-    manifest = build_index(store, IndexRequest(dimensions=24))
+    use_trees(monkeypatch, 1_500, queries=100)
+
+    def here(tasks: Sequence[ShardTask], workers: int) -> None:
+        for task in tasks:
+            build_shard(task)
+
+    manifest = build_index(store, IndexRequest(dimensions=24), run_shards=here)
     searcher = Searcher.open(store.uri)
     assert (tmp_path / "cache" / "shelfmark-indexes" / manifest.version / "projection.npy").is_file()
-    assert not (tmp_path / "store" / "indexes" / manifest.version / "shard-00000" / "projected.npy").exists()
+    version = tmp_path / "store" / "indexes" / manifest.version
+    assert len(manifest.shards) == 2
+    assert not [*version.glob("*/projected.npy"), *version.glob("work/*"), *version.glob("building.json")]
+    damaged = tmp_path / "cache" / "shelfmark-indexes" / manifest.version / "projection.npy"
+    damaged.write_bytes(b"damaged")
+    Searcher.open(store.uri)
+    assert damaged.read_bytes() == (version / "projection.npy").read_bytes()
     vectors = searcher.vectors(np.arange(20))
     assert searcher.search(vectors, 1).rows[:, 0].tolist() == list(range(20))
