@@ -16,16 +16,22 @@ def processors() -> int:
 def available_memory_bytes() -> int:
     """Memory that a build may take: four fifths of what is free, in this machine and in this control group."""
     free = [int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))]
-    lines = _read("/proc/meminfo").splitlines()
-    free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    if kib := proc_fields("meminfo").get("MemAvailable"):
+        free.append(int(kib.split()[0]) * 1024)
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
     if limit.isdigit() and used.isdigit():
         free.append(max(0, int(limit) - int(used)))
     return int(_SHARE * min(free))
 
 
+def proc_fields(name: str, proc: Path = Path("/proc")) -> dict[str, str]:
+    """The `name: value` lines of a file of /proc, the last of each name; none where there is no such file."""
+    pairs = (line.partition(":") for line in _read(str(proc / name)).splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -95,12 +95,20 @@ def plan_index(
     """
     tried = _dimensions(embedding_dim, dimensions)
     # The threshold is a size and not a row count, as the time of an exact search is set by the bytes it reads.
-    exact = rows * embedding_dim * 4 <= EXACT_BYTES or target_recall >= 1 or not tried
+    if rows * embedding_dim * 4 <= EXACT_BYTES or target_recall >= 1 or not tried:
+        return _plan_exact(rows, embedding_dim, memory_bytes)
+    return _plan_trees(rows, embedding_dim, memory_bytes, cpus, tried)
+
+
+def _plan_exact(rows: int, embedding_dim: int, memory_bytes: int) -> Plan:
+    vector_bytes = rows * embedding_dim * 4
+    need = _PROCESS_BYTES + _sample_bytes(rows, embedding_dim) + vector_bytes
+    _check_memory(need, memory_bytes)
+    return Plan("exact", rows, embedding_dim, rows, 1, 1, (), 0, 0, 0, min(rows, QUERIES), need, vector_bytes)
+
+
+def _plan_trees(rows: int, embedding_dim: int, memory_bytes: int, cpus: int, tried: tuple[int, ...]) -> Plan:
     queries = min(rows, QUERIES)
-    if exact:
-        need = _PROCESS_BYTES + _sample_bytes(rows, embedding_dim) + rows * embedding_dim * 4
-        _check_memory(need, memory_bytes)
-        return Plan("exact", rows, embedding_dim, rows, 1, 1, (), 0, 0, 0, queries, need, rows * embedding_dim * 4)
     coordinator = _PROCESS_BYTES + _sample_bytes(rows, embedding_dim)
     per_row = _shard_row_bytes(tried[-1])
     fixed = _PROCESS_BYTES + _batch_bytes(embedding_dim, queries)

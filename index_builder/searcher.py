@@ -200,10 +200,7 @@ class Searcher:
         Raises:
             UserError: There is no such picture.
         """
-        found = self.rows.find("image_id", image_id)
-        if not len(found):
-            raise UserError(f"no picture {image_id!r} in index {self.version}")
-        return int(found[0])
+        return int(self._find("image_id", "picture", image_id)[0])
 
     def find_item(self, item_id: str) -> Int64:
         """int64[m]: row numbers of an item's pictures.
@@ -211,9 +208,12 @@ class Searcher:
         Raises:
             UserError: There is no such item.
         """
-        found = self.rows.find("item_id", item_id)
+        return self._find("item_id", "item", item_id)
+
+    def _find(self, column: str, what: str, value: str) -> Int64:
+        found = self.rows.find(column, value)
         if not len(found):
-            raise UserError(f"no item {item_id!r} in index {self.version}")
+            raise UserError(f"no {what} {value!r} in index {self.version}")
         return found
 
     def with_settings(self, **changes: int) -> Searcher:

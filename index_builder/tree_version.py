@@ -19,7 +19,6 @@ from index_builder.shard import (
     Guide,
     Ingested,
     ShardTask,
-    build_shard,
     ingest,
     shard_name,
     take_findings,
@@ -272,6 +271,3 @@ class _DimensionChoice:
 def _half(truth: Truth, which: int) -> Truth:
     """The truth of one half of the queries, as `Queries.every_other` halves them."""
     return truth[0][which::2], truth[1][which::2]
-
-
-__all__ = ["RunShards", "TreeVersion", "build_shard"]

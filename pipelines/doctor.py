@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from index_builder.machine import proc_fields, processors
+
 # Distribution name -> module. TensorFlow comes before the two that are built against it.
 PACKAGES: Mapping[str, str] = {
     "numpy": "numpy",
@@ -257,20 +259,10 @@ def _one_line(error: BaseException) -> str:
 
 
 def _processor() -> Processor:
-    fields = _proc_fields("cpuinfo")
+    fields = proc_fields("cpuinfo")
     model = fields.get("model name") or platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags = fields.get("flags", "").split()
-    return Processor(model, cores, tuple(feature for feature in FEATURES if feature in flags))
-
-
-def _proc_fields(name: str) -> dict[str, str]:
-    """The `name: value` lines of a file of /proc, the last of each name; none where there is no such file."""
-    try:
-        lines = Path("/proc", name).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return Processor(model, processors(), tuple(feature for feature in FEATURES if feature in flags))
 
 
 def _disk(folder: str) -> Room:
@@ -279,7 +271,7 @@ def _disk(folder: str) -> Room:
 
 
 def _memory() -> Room | None:
-    kib = {name: int(value.split()[0]) for name, value in _proc_fields("meminfo").items()}
+    kib = {name: int(value.split()[0]) for name, value in proc_fields("meminfo").items()}
     return Room("memory", kib["MemAvailable"] * 1024, kib["MemTotal"] * 1024) if kib else None
 
 

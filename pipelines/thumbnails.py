@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +11,8 @@ from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
 from store.snapshot import read_manifest
+from transforms.catalog import catalog_base
 from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
-from transforms.tables import table_kind
 
 # A page waits for one picture no longer than a person would.
 _FETCH = FetchOptions(connect_timeout_s=5.0, read_timeout_s=10.0, deadline_s=15.0, attempts=2)
@@ -72,14 +70,3 @@ def open_snapshot_thumbnails(store: Store, snapshot: str) -> Thumbnails:
         UserError: There is no such snapshot.
     """
     return open_thumbnails(catalog_base(read_manifest(store, snapshot).catalog))
-
-
-def catalog_base(uri: str) -> str:
-    """Where a catalog's relative URIs start from, told by its URI alone; `find_catalog` would list a whole folder."""
-    path = uri.removeprefix("file://")
-    if re.match(r"https?://", path):
-        return re.sub(r"[?#].*", "", path).rsplit("/", 1)[0]
-    wildcard = re.search(r"[*?\[]", path)
-    if wildcard:
-        return posixpath.dirname(path[: wildcard.start()] + "x")
-    return posixpath.dirname(path) if table_kind(path) else path.rstrip("/") or "/"

@@ -91,12 +91,6 @@ def read_sign(store: Store, version: str) -> Sign | None:
         return None
 
 
-def is_being_built(store: Store, version: str, now: datetime.datetime) -> bool:
-    """Whether a version's builder is alive."""
-    sign = read_sign(store, version)
-    return sign is not None and sign.is_alive(now)
-
-
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from typing import Any
 
 from store.errors import GateRefused, StoreError, UserError
 from store.location import Store
-from store.snapshot import MANIFEST, SNAPSHOT_NAME
+from store.snapshot import MANIFEST, SNAPSHOT_NAME, manifest_json
 
 INDEX_FORMAT_VERSION = 1
 
 _CURRENT = "indexes/CURRENT"
-_HASH_BYTES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,9 +56,7 @@ class IndexManifest:
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON, format_version first."""
-        fields = dataclasses.asdict(self)
-        ordered = {"format_version": fields.pop("format_version"), **fields}
-        return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+        return manifest_json(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> IndexManifest:
@@ -201,25 +197,3 @@ def publish(store: Store, version: str) -> None:
     else:
         store.replace(_CURRENT, before)
     raise StoreError(f"version {version} was pruned while it was being published; CURRENT is as it was before")
-
-
-def sha256_of(store: Store, path: str) -> str:
-    """Hex digest of a file's content, read in pieces."""
-    digest = hashlib.sha256()
-    with store.open(path) as file:
-        while chunk := file.read(_HASH_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def verify_files(store: Store, manifest: IndexManifest) -> None:
-    """Compares every file of a version with the manifest.
-
-    Raises:
-        StoreError: One is missing, of another size or changed; the message names it.
-    """
-    _check_sizes(store, manifest)
-    for file in manifest.files:
-        path = f"{version_folder(manifest.version)}/{file.path}"
-        if sha256_of(store, path) != file.sha256:
-            raise StoreError(f"{store.full_path(path)}: expected SHA-256 {file.sha256[:12]}, found another: damaged")

@@ -31,6 +31,13 @@ def snapshot_folder(snapshot: str) -> str:
     return f"embeddings/{snapshot}"
 
 
+def manifest_json(manifest: Any) -> bytes:
+    """A manifest, a dataclass with a format_version, as UTF-8 JSON: its fields in order, format_version first."""
+    fields = dataclasses.asdict(manifest)
+    ordered = {"format_version": fields.pop("format_version"), **fields}
+    return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counts:
     """How the rows of a catalog ended; catalog_rows = embedded + reused + rejected in every committed snapshot."""
@@ -64,9 +71,7 @@ class SnapshotManifest:
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON, format_version first."""
-        fields = dataclasses.asdict(self)
-        ordered = {"format_version": fields.pop("format_version"), **fields}
-        return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+        return manifest_json(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> SnapshotManifest:

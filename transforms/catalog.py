@@ -36,6 +36,17 @@ class Catalog:
     tables: bool
 
 
+def catalog_base(uri: str) -> str:
+    """Where a catalog's relative image URIs start from, told by its URI alone."""
+    path = uri.removeprefix("file://")
+    if re.match(r"https?://", path):
+        return re.sub(r"[?#].*", "", path).rsplit("/", 1)[0]
+    if table_kind(path) is not None:
+        return posixpath.dirname(path)
+    wildcard = _WILDCARD.search(path)
+    return posixpath.dirname(path[: wildcard.start()] + "x") if wildcard else path.rstrip("/") or "/"
+
+
 def find_catalog(uri: str, pattern: str = "", base: str = "") -> Catalog:
     """Looks at a catalog before a run: does it exist, is it of a kind we read, has it any row.
 
@@ -49,12 +60,11 @@ def find_catalog(uri: str, pattern: str = "", base: str = "") -> Catalog:
     """
     path = pattern or uri.removeprefix("file://")
     if table_kind(path) is not None:
-        return _find_tables(uri, path, base or posixpath.dirname(path))
+        return _find_tables(uri, path, base or catalog_base(path))
+    root = catalog_base(path)
     if _WILDCARD.search(path):
-        root = posixpath.dirname(path[: _WILDCARD.search(path).start()] + "x")  # type: ignore[union-attr]
         pictures = path
     else:
-        root = path.rstrip("/") or "/"
         pictures = posixpath.join(root, "**")
         if _is_file(path):
             raise UserError(f"--catalog {uri}: expected a folder, a glob, .csv, .jsonl or .parquet, found another file")

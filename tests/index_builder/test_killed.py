@@ -13,10 +13,11 @@ from benchmarks.vectors import write_snapshot
 from index_builder.build import IndexRequest, build_index
 from index_builder.searcher import Searcher
 from index_builder.shard import ShardTask, build_shard
-from store.index import current_version, list_versions, read_index_manifest, verify_files
+from store.index import current_version, list_versions, read_index_manifest
 from store.location import Store
 from tests.index_builder.conftest import Indexed, use_trees
 from tests.support.killed import ROOT, killed_at_every_step, run_alone
+from tests.support.versions import verify_files
 
 WRITE = "from benchmarks.vectors import write_snapshot; from store.location import Store; import sys; "
 

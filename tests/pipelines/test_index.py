@@ -137,8 +137,8 @@ def test_kernels_are_named_for_processors_that_openblas_does_not_know(
 ) -> None:
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     (tmp_path / "cpuinfo").write_text(cpuinfo)
-    choose_blas_kernels(tmp_path / "cpuinfo")
+    choose_blas_kernels(tmp_path)
     assert os.environ.get("OPENBLAS_CORETYPE") == kernels
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
-    choose_blas_kernels(tmp_path / "cpuinfo")
+    choose_blas_kernels(tmp_path)
     assert os.environ["OPENBLAS_CORETYPE"] == "Zen"

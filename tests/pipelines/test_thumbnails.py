@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.thumbnails import Thumbnails, catalog_base
+from pipelines.thumbnails import Thumbnails
 from store.errors import UserError
 from store.rejects import Reason, Rejected
-from transforms.catalog import find_catalog
+from transforms.catalog import catalog_base, find_catalog
 
 
 def encoded() -> bytes:

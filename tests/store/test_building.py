@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import store.building as building_module
-from store.building import BUILDING_FILE, Building, is_being_built, read_sign
+from store.building import BUILDING_FILE, Building, read_sign
 from store.errors import StoreError
 from store.index import version_folder
 from store.location import Store
@@ -19,6 +19,11 @@ from tests.support.versions import name_of
 VERSION, SNAPSHOT = name_of(2), name_of(1)
 PATH = f"{version_folder(VERSION)}/{BUILDING_FILE}"
 MINUTE = datetime.timedelta(minutes=1)
+
+
+def is_being_built(store, version, at):
+    sign = read_sign(store, version)
+    return sign is not None and sign.is_alive(at)
 
 
 def now() -> datetime.datetime:

@@ -13,12 +13,12 @@ import pytest
 
 from store.building import BUILDING_FILE, Building
 from store.errors import StoreError
-from store.index import current_version, list_versions, publish, read_index_manifest, verify_files, version_folder
+from store.index import current_version, list_versions, publish, read_index_manifest, version_folder
 from store.location import Store
 from store.prune import Pruned, plan_prune, prune
 from store.snapshot import list_snapshots, snapshot_folder
 from tests.support.killed import killed_at_every_step, run_alone
-from tests.support.versions import CONTENT, add_snapshot, add_version, files_below, name_of
+from tests.support.versions import CONTENT, add_snapshot, add_version, files_below, name_of, verify_files
 
 DAY = datetime.timedelta(days=1)
 

@@ -74,3 +74,10 @@ def add_snapshot(store: Store, day: int) -> str:
 def files_below(folder: Path) -> set[str]:
     """Everything that is a file, relative to `folder`."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def verify_files(store: Store, manifest: IndexManifest) -> None:
+    """Asserts that every file of a version is as its manifest has it; hashed without the code under test."""
+    for file in manifest.files:
+        data = store.read(f"{version_folder(manifest.version)}/{file.path}")
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256), file.path
