@@ -35,7 +35,7 @@ def quiet_libraries(verbose: bool) -> None:
 
 def describe_progress(progress: Progress, now_s: float) -> str:
     """One line: pictures done of total, rate since the first embedding, rejected, time left."""
-    done = progress.embedded + progress.rejected
+    done = progress.embedded + progress.rejected + progress.reused
     if not progress.total:
         return "reading the catalog"
     if not done:
@@ -47,6 +47,7 @@ def describe_progress(progress: Progress, now_s: float) -> str:
         line += f", {rate:.1f}/s"
         if rate:
             line += f", {format_seconds((progress.total - done) / rate)} left"
+    line += f", {progress.reused:,} reused" if progress.reused else ""
     return line + (f", {progress.rejected:,} rejected" if progress.rejected else "")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsSingleton
 from apache_beam.runners.runner import PipelineState
 
 from encoder.backbones import find_backbone
@@ -26,16 +27,19 @@ from store.rejects import Rejected
 from store.snapshot import (
     MANIFEST,
     REFUSED,
+    UNCHANGED,
     SnapshotManifest,
     new_name,
     read_manifest,
     snapshot_folder,
 )
-from transforms.catalog import Catalog, ReadCatalog, find_catalog
+from transforms.catalog import Catalog, ReadCatalog, catalog_base, find_catalog
+from transforms.compare import CompareRows
+from transforms.copies import CopyReused
 from transforms.embeddings import ChooseEncoder, EmbedOptions, EmbedShards, EncoderSource
 from transforms.progress import ProgressFile
-from transforms.shards import ShardCatalog
-from transforms.snapshot import CommitSnapshot, SnapshotRequest
+from transforms.shards import ShardTasks
+from transforms.snapshot import CommitSnapshot, SnapshotRequest, SumTallies, is_wanted
 from transforms.tables import table_kind
 
 
@@ -125,17 +129,30 @@ def build_pipeline(
     options: EmbedOptions,
 ) -> None:
     """Composes the journey from catalog to snapshot."""
-    folder = snapshot_folder(request.snapshot)
+    folder, previous, progress = snapshot_folder(request.snapshot), options.previous, options.progress
     rows = pipeline | "ReadCatalog" >> ReadCatalog(catalog)
     row_count = rows | "CountRows" >> beam.combiners.Count.Globally()
-    _ = row_count | "AnnounceTotal" >> beam.Map(_announce, options.progress)
-    spec = beam.pvalue.AsSingleton(rows | "ChooseEncoder" >> ChooseEncoder(source, options))
-    count = beam.pvalue.AsSingleton(row_count)
-    _ = (
-        rows
-        | "ShardCatalog" >> ShardCatalog(count)
+    _ = row_count | "AnnounceTotal" >> beam.Map(_announce, progress)
+    count = AsSingleton(row_count)
+    spec = AsSingleton(rows | "ChooseEncoder" >> ChooseEncoder(source, options))
+    same_base = previous is not None and catalog_base(previous.catalog) == catalog_base(catalog.uri)
+    compared = rows | "CompareRows" >> CompareRows(previous, same_base, count, progress)
+    task_count = compared[CompareRows.TASKS] | "CountTasks" >> beam.combiners.Count.Globally()
+    embedded = (
+        compared[CompareRows.TASKS]
+        | "ShardTasks" >> ShardTasks(AsSingleton(task_count))
         | "EmbedShards" >> EmbedShards(source, spec, store, folder, options)
-        | "CommitSnapshot" >> CommitSnapshot(store, request, count, spec)
+    )
+    tallies = (compared[CompareRows.TALLIES], embedded[EmbedShards.TALLIES])
+    done = tallies | "AllTallies" >> beam.Flatten() | "SumTallies" >> SumTallies()
+    wanted = AsSingleton(done | "IsWanted" >> beam.Map(is_wanted, request, previous))
+    reused = (compared[CompareRows.REUSED], embedded[EmbedShards.REUSED])
+    _ = (
+        reused
+        | "AllReused" >> beam.Flatten()
+        | "CopyReused" >> CopyReused(previous, store, folder, spec, wanted)
+        | "SumCopies" >> SumTallies()
+        | "CommitSnapshot" >> CommitSnapshot(store, request, previous, AsSingleton(done), count, spec, wanted)
     )
 
 
@@ -152,6 +169,10 @@ def embed(
     beam_options: PipelineOptions,
 ) -> SnapshotManifest:
     """Runs the pipeline to its end and reads what it committed.
+
+    Returns:
+        The new snapshot's manifest. Where the request wants a snapshot only for a change and there is none: what the
+        run counted, no files, and the name of a snapshot that does not exist; the previous one stands.
 
     Raises:
         GateRefused: Too many rows were rejected; nothing was committed.
@@ -178,6 +199,10 @@ def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:
     folder = snapshot_folder(request.snapshot)
     if store.size_bytes(f"{folder}/{MANIFEST}") is not None:
         return read_manifest(store, request.snapshot)
+    if store.size_bytes(f"{folder}/{UNCHANGED}") is not None:
+        unchanged = SnapshotManifest.from_json(store.read(f"{folder}/{UNCHANGED}"))
+        store.remove_folder(folder)
+        return unchanged
     if store.size_bytes(f"{folder}/{REFUSED}") is None:
         raise StoreError("the pipeline ended without a snapshot and without a refusal; look at the runner's log")
     refused = SnapshotManifest.from_json(store.read(f"{folder}/{REFUSED}"))

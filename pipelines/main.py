@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,7 @@ from pipelines.processor import choose_blas_kernels
 from store.errors import GateRefused, StoreError, UserError
 
 if TYPE_CHECKING:
-    from transforms.fetch import FetchOptions
+    pass
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_GATE_REFUSED = 0, 1, 2, 3
 
@@ -60,7 +58,9 @@ def _run(arguments: list[str]) -> int:
         parser = build_parser()
     flags, rest = parser.parse_known_args(arguments)
     if flags.command == "embed":
-        return _embed(flags, rest)
+        from pipelines.embed_command import run_embed
+
+        return run_embed(flags, rest)
     if flags.command == "index":
         from pipelines.index import run_index
 
@@ -125,78 +125,6 @@ def _demo(flags: argparse.Namespace) -> int:
     from pipelines.demo import Demo
 
     return Demo(flags, _run).run()
-
-
-def _embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
-    from encoder.decode import DecodeOptions
-    from pipelines import embed
-    from pipelines.beam_flags import parse_beam_flags
-    from pipelines.summary import snapshot_document, snapshot_table
-    from store.location import Store
-    from transforms.embeddings import EmbedOptions
-    from transforms.fetch import FetchOptions, ImageFetcher
-    from transforms.progress import ProgressFile
-    from transforms.snapshot import SnapshotRequest
-
-    beam_options = parse_beam_flags(beam_flags)
-    store = Store(flags.store)
-    snapshot, now = embed.started_now()
-    fetch, hints = _fetch_options(flags), _resource_hints(flags)
-    fetcher = ImageFetcher(
-        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
-    )
-    catalog = embed.open_catalog(flags.catalog, store, snapshot, fetcher.fetch)
-    fetcher.close()
-    store.check_writable()
-    encoder = embed.EncoderRequest(**{name: getattr(flags, name) for name in _ENCODER_FLAGS})
-    source, weights = embed.prepare_encoder(store, encoder)
-    if not weights.trained:
-        LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
-    with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
-        progress = os.path.join(scratch, "progress")
-        Path(progress).touch()
-        options = EmbedOptions(
-            base=catalog.base,
-            decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
-            fetch=fetch,
-            progress=ProgressFile(progress),
-            resource_hints=hints,
-        )
-        request = SnapshotRequest(snapshot, flags.catalog, now.isoformat(), flags.max_reject_ratio)
-        manifest = embed.embed(catalog, source, store, request, options, beam_options)
-    _print(flags, snapshot_table(store, manifest), snapshot_document(store, manifest))
-    return EXIT_DONE
-
-
-def _fetch_options(flags: argparse.Namespace) -> FetchOptions:
-    from transforms.fetch import FetchOptions
-
-    in_flight = max(FetchOptions().max_in_flight_bytes, flags.max_image_bytes)
-    return FetchOptions(max_in_flight_bytes=in_flight, **{name: getattr(flags, name) for name in _FETCH_FLAGS})
-
-
-def _resource_hints(flags: argparse.Namespace) -> tuple[tuple[str, str], ...]:
-    from apache_beam.transforms.resources import parse_resource_hints
-
-    hints = tuple((name, getattr(flags, name)) for name in ("min_ram", "accelerator") if getattr(flags, name))
-    try:
-        parse_resource_hints(dict(hints))
-    except ValueError as error:
-        raise UserError(f"{error}; see shelfmark embed --help") from error
-    return hints
-
-
-_MAX_TABLE_BYTES = 1 << 30
-_ENCODER_FLAGS = ("backbone", "weights", "precision", "image_size", "resize", "batch_size")
-_FETCH_FLAGS = (
-    "max_image_bytes",
-    "parallel_fetches",
-    "connections_per_host",
-    "connect_timeout_s",
-    "read_timeout_s",
-    "deadline_s",
-    "attempts",
-)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from encoder.source import KerasEncoderSource, weights_path
 from encoder.spec import EncoderSpec
 from store.errors import StoreError, UserError
 from store.location import Store
-from transforms.line import EmbeddingLine, LineLimits, Refused
-from transforms.rows import CatalogRow
+from transforms.line import Embedded, EmbeddingLine, Job, LineLimits, Refused
+from transforms.source_version import Fetched
 
 
 def open_source(store: Store, encoder: Mapping[str, Any]) -> KerasEncoderSource:
@@ -82,22 +82,20 @@ class QueryEncoder:
         """
         embeddings = np.empty((len(pictures), self._encoder.embedding_dim), np.float32)
         line = EmbeddingLine(
-            lambda index: pictures[int(index)], self._decode, self._encoder, LineLimits(parallel_fetches=1)
+            lambda index, _: Fetched(pictures[int(index)], ""),
+            self._decode,
+            lambda: self._encoder,
+            LineLimits(parallel_fetches=1),
         )
         try:
-            outcomes = [outcome for index in range(len(pictures)) for outcome in line.push(_row(index))]
+            outcomes = [outcome for index in range(len(pictures)) for outcome in line.push(Job(str(index)))]
             outcomes += line.flush()
         finally:
             line.close()
-        for outcome in sorted(outcomes, key=lambda outcome: int(outcome.row.image_id)):
-            index = int(outcome.row.image_id)
+        for outcome in sorted(outcomes, key=lambda outcome: int(outcome.job.image_uri)):
+            index = int(outcome.job.image_uri)
             if isinstance(outcome, Refused):
                 raise UserError(f"{names[index]}: {outcome.reason.value}: {outcome.detail}")
+            assert isinstance(outcome, Embedded)  # nothing was known of it before
             embeddings[index] = outcome.embedding
         return embeddings
-
-
-def _row(index: int) -> CatalogRow:
-    """The line's unit of work; a query picture is known by its place alone."""
-    name = str(index)
-    return CatalogRow(name, name, name, source_version="", attributes={}, position=name)

@@ -22,6 +22,7 @@ def snapshot_table(store: Store, manifest: SnapshotManifest) -> str:
     lines = [
         ("rows", f"{counts.catalog_rows:,}"),
         ("embedded", f"{counts.embedded:,}"),
+        *_reuse(manifest),
         ("rejected", f"{counts.rejected:,}"),
         *((f"  {reason}", f"{count:,}") for reason, count in manifest.rejected_by_reason.items()),
         (
@@ -33,3 +34,15 @@ def snapshot_table(store: Store, manifest: SnapshotManifest) -> str:
         ("snapshot", store.full_path(snapshot_folder(manifest.snapshot))),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in lines)
+
+
+def _reuse(manifest: SnapshotManifest) -> list[tuple[str, str]]:
+    """What came from the previous snapshot, where there was one."""
+    if manifest.previous_snapshot is None:
+        return []
+    work = manifest.work
+    lines = [("reused", f"{manifest.counts.reused:,} of snapshot {manifest.previous_snapshot}")]
+    for count, what in (("same_content", "same content"), ("stale", "stale")):
+        if work[count]:
+            lines.append((f"  {what}", f"{work[count]:,}"))
+    return [*lines, ("fetched", f"{work['fetched']:,}"), ("gone", f"{work['gone']:,}")]

@@ -48,6 +48,7 @@ class PartWriter:
         self._name = name
         self._schema = schema
         self._columns: dict[str, list[Any]] = {field: [] for field in schema.names}
+        self._tables: list[pa.Table] = []
         self._rows = 0
         self._open_file = contextlib.ExitStack()
         self._parquet: pq.ParquetWriter | None = None
@@ -61,18 +62,38 @@ class PartWriter:
         for name, values in self._columns.items():
             values.append(row[name])
         if len(self._columns["image_id"]) >= ROW_GROUP_ROWS:
-            self._write_row_group()
+            self._write(self._take_rows())
 
-    def _write_row_group(self) -> None:
+    def add_table(self, table: pa.Table) -> None:
+        """Adds rows that are an Arrow table of the schema already; a writer takes either rows or tables.
+
+        Raises:
+            StoreError: A full row group could not be written.
+        """
+        self._tables.append(table)
+        if sum(table.num_rows for table in self._tables) >= ROW_GROUP_ROWS:
+            whole = self._take_tables()
+            full = whole.num_rows - whole.num_rows % ROW_GROUP_ROWS
+            self._write(whole.slice(0, full))
+            self._tables = [whole.slice(full)] if full < whole.num_rows else []
+
+    def _take_rows(self) -> pa.Table:
         arrays = [self._to_array(field, self._columns[field.name]) for field in self._schema]
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        for values in self._columns.values():
+            values.clear()
+        return pa.Table.from_arrays(arrays, schema=self._schema)
+
+    def _take_tables(self) -> pa.Table:
+        whole = pa.concat_tables(self._tables)
+        self._tables = []
+        return whole
+
+    def _write(self, table: pa.Table) -> None:
         with self._explained():
             if self._parquet is None:
                 self._parquet = self._open()
             self._parquet.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._rows += table.num_rows
-        for values in self._columns.values():
-            values.clear()
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         return as_store_error("write", self._store.full_path(f"{self._folder}/{self._name}"))
@@ -106,7 +127,9 @@ class PartWriter:
             StoreError: The file could not be written.
         """
         if self._columns["image_id"]:
-            self._write_row_group()
+            self._write(self._take_rows())
+        if self._tables:
+            self._write(self._take_tables())
         if self._parquet is None:
             return None
         with self._explained():

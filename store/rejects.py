@@ -71,9 +71,11 @@ class Rejected(Exception):
     Attributes:
         reason: Why, as the store records it.
         detail: One line for a person: what was expected and what was found.
+        passing: Whether the cause may be gone tomorrow (a timeout, a server in trouble), the picture being as it was.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, *, passing: bool = False) -> None:
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.passing = passing

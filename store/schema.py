@@ -42,12 +42,17 @@ def embedding_schema(embedding_dim: int, fingerprint: str) -> pa.Schema:
     )
 
 
-REJECTED_SCHEMA = pa.schema(
-    [
-        *_ROW_IDENTITY,
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-    ],
+_CAUSE = (
+    pa.field("stage", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("detail", pa.string(), nullable=False),
+)
+
+REJECTED_SCHEMA = pa.schema([*_ROW_IDENTITY, *_CAUSE], metadata={FORMAT_VERSION_KEY: str(FORMAT_VERSION).encode()})
+
+STALE_SCHEMA = pa.schema(
+    [*_ROW_IDENTITY, *_CAUSE, pa.field("stale_runs", pa.int32(), nullable=False)],
     metadata={FORMAT_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
+"""Of `stale-*.parquet`: rows of `part-*` that keep an embedding from before, as their picture could not be had now; why
+it could not, and for how many runs in a row."""

@@ -19,6 +19,11 @@ SNAPSHOT_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 MANIFEST = "manifest.json"
 REFUSED = "refused.json"
 """Left beside the parts of a snapshot that a gate refused: what the manifest would have counted."""
+UNCHANGED = "unchanged.json"
+"""Left by a run that found the catalog as the previous snapshot has it and was asked to commit only what differs."""
+
+PART, REJECTED, STALE = "part-", "rejected-", "stale-"
+"""What the names of a snapshot's files begin with."""
 
 
 def new_name(now: datetime.datetime) -> str:
@@ -55,7 +60,12 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SnapshotManifest:
-    """What a snapshot holds and how it was made; the fields of manifest.json in their order."""
+    """What a snapshot holds and how it was made; the fields of manifest.json in their order.
+
+    `work` counts what the run cost and what it met: pictures `fetched` (their bytes were read) and `encoded` (they went
+    through the model); rows reused as `unchanged` (their source version is the same) or `same_content` (other source,
+    bytes known), rows that are `stale`, rows `altered` against the previous snapshot, `added` to it and `gone` from it.
+    """
 
     snapshot: str
     created_at: str
@@ -67,11 +77,17 @@ class SnapshotManifest:
     files: tuple[PartFile, ...]
     timing: dict[str, Any]
     versions: dict[str, str]
+    work: dict[str, int] = dataclasses.field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON, format_version first."""
         return manifest_json(self)
+
+    @property
+    def parts(self) -> tuple[PartFile, ...]:
+        """The files that hold embeddings; row numbers are counted through them in this order."""
+        return tuple(file for file in self.files if file.path.startswith(PART))
 
     @classmethod
     def from_json(cls, data: bytes) -> SnapshotManifest:
@@ -124,8 +140,9 @@ def check_counts(counts: Counts, rejected_by_reason: dict[str, int], files: tupl
         raise StoreError(
             f"expected {counts.rejected} rejected rows by reason, found {sum(rejected_by_reason.values())}"
         )
-    if sum(file.rows for file in files) != ended:
-        raise StoreError(f"expected {ended} rows in files, found {sum(file.rows for file in files)}")
+    in_files = sum(file.rows for file in files if not file.path.startswith(STALE))
+    if in_files != ended:
+        raise StoreError(f"expected {ended} rows in files, found {in_files}")
 
 
 def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:

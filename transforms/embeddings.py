@@ -13,18 +13,23 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 from apache_beam.transforms.window import GlobalWindows
-from apache_beam.utils.windowed_value import WindowedValue
 
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import Encoder
 from encoder.spec import EncoderSpec
 from store.location import Store
-from store.rejects import Reason, Rejected
+from store.rejects import Rejected
+from transforms.endings import EmbeddedRow, Ending, RejectedRow, end_refused, end_row
 from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
-from transforms.line import EmbeddingLine, LineLimits, Outcome, Refused
+from transforms.known import KnownContents
+from transforms.line import EmbeddingLine, Job, LineLimits, Outcome
+from transforms.previous import PreviousRow, PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
-from transforms.shard_files import ShardFiles, ShardResult
+from transforms.shard_files import ShardFiles
+from transforms.source_version import Fetched
+from transforms.tally import Tally
+from transforms.tasks import Reuse, Task
 
 PROBE_PICTURES = 32
 """Pictures on which a low precision is compared with float32 before it is trusted."""
@@ -60,6 +65,8 @@ class EmbedOptions:
         fetch: Limits and manners of fetching.
         progress: Where progress is recorded.
         resource_hints: Beam's hints (`min_ram`, `accelerator`) for the workers that embed, and for no other step.
+        previous: The snapshot whose embeddings may be used again; None to make every one anew.
+        max_stale_runs: For how many runs in a row an embedding is kept whose picture cannot be had for a passing cause.
     """
 
     base: str
@@ -67,17 +74,22 @@ class EmbedOptions:
     fetch: FetchOptions
     progress: ProgressFile = ProgressFile("")
     resource_hints: tuple[tuple[str, str], ...] = ()
+    previous: PreviousSnapshot | None = None
+    max_stale_runs: int = 3
 
 
 class EmbedShards(beam.PTransform):
-    """Fetches, decodes and embeds every row of every shard, and writes the shard's files.
+    """Fetches, decodes and embeds the pictures of every shard, and writes the shard's files.
 
     The four happen in one DoFn: encoded bytes, pixels and embeddings never cross a stage on any runner, and a batch is
     as full as the catalog allows, however small the runner's bundles are.
 
-    Input: PCollection[tuple[int, Iterable[CatalogRow]]], and the chosen EncoderSpec as a singleton side input.
-    Output: PCollection[ShardResult].
+    Input: PCollection[tuple[int, Iterable[Task]]], and the chosen EncoderSpec as a singleton side input.
+    Output: tagged: TALLIES: PCollection[Tally]; REUSED: PCollection[Reuse], rows whose pictures turned out to have an
+    embedding already.
     """
+
+    TALLIES, REUSED = "tallies", "reused"
 
     def __init__(
         self, source: EncoderSource, spec: beam.pvalue.AsSingleton, store: Store, folder: str, options: EmbedOptions
@@ -89,11 +101,32 @@ class EmbedShards(beam.PTransform):
         self._folder = folder
         self._options = options
 
-    def expand(self, shards: beam.PCollection[tuple[int, Iterable[CatalogRow]]]) -> beam.PCollection[ShardResult]:
+    def expand(self, shards: beam.PCollection[tuple[int, Iterable[Task]]]) -> beam.pvalue.DoOutputsTuple:
         """One ParDo."""
         dofn = _EmbedShards(self._source, self._store, self._folder, self._options)
-        embed = beam.ParDo(dofn, spec=self._spec).with_output_types(ShardResult)
-        return shards | "EmbedShard" >> embed.with_resource_hints(**dict(self._options.resource_hints))
+        embed = beam.ParDo(dofn, spec=self._spec).with_outputs(self.TALLIES, self.REUSED)
+        outputs = shards | "EmbedShard" >> embed.with_resource_hints(**dict(self._options.resource_hints))
+        outputs[self.TALLIES].element_type = Tally
+        outputs[self.REUSED].element_type = Reuse
+        return outputs
+
+
+@dataclasses.dataclass(slots=True)
+class _Shard:
+    """A shard under way: its files, and the tasks whose picture has not come off the line."""
+
+    files: ShardFiles
+    waiting: int = 0
+    complete: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Picture:
+    """The tasks that share a picture, and the previous row that its source was asked about."""
+
+    shard: _Shard
+    tasks: list[Task]
+    asked: PreviousRow | None
 
 
 class _EmbedShards(beam.DoFn):
@@ -105,37 +138,40 @@ class _EmbedShards(beam.DoFn):
         self._folder = folder
         self._options = options
         self._fetcher: ImageFetcher | None = None
+        self._known: KnownContents | None = None
         self._line: EmbeddingLine | None = None
-        self._files_of: dict[str, ShardFiles] = {}
+        self._pictures: dict[Job, _Picture] = {}
 
     def start_bundle(self) -> None:
-        # A bundle that failed may have left its rows on the line: they belong to nobody now.
+        # A bundle that failed may have left its pictures on the line: they belong to nobody now.
         self._drop_unfinished()
 
-    def process(self, shard: tuple[int, Iterable[CatalogRow]], spec: EncoderSpec) -> Iterator[ShardResult]:
-        number, rows = shard
+    def process(self, shard: tuple[int, Iterable[Task]], spec: EncoderSpec) -> Iterator[beam.pvalue.TaggedOutput]:
+        number, tasks = shard
         line = self._line or self._start_line(spec)
-        files = ShardFiles(self._store, self._folder, number, spec)
-        first = _first_positions(rows)
-        for row in rows:
-            files.expect_row()
-            refused = _refuse_row(row, first)
-            if refused is not None:
-                yield from self._collect(refused, files)
-                continue
-            self._files_of[row.image_id] = files
-            for outcome in line.push(row):
-                yield from self._collect(outcome, self._files_of.pop(outcome.row.image_id))
-        files.expect_no_more()
-        if files.finished:
-            yield files.close()
+        under_way = _Shard(ShardFiles(self._store, self._folder, number, spec))
+        by_uri: dict[str, list[Task]] = {}
+        for task in tasks:
+            if task.reason:
+                self._write(end_refused(task), task, under_way)
+            else:
+                by_uri.setdefault(task.row.image_uri, []).append(task)
+        for uri, sharing in by_uri.items():
+            asked = next((task for task in sharing if task.known_version), None)
+            job = Job(uri, asked.known_version if asked else "")
+            self._pictures[job] = _Picture(under_way, sharing, asked.previous if asked else None)
+            under_way.waiting += 1
+            for outcome in line.push(job):
+                yield from self._collect(outcome)
+        under_way.complete = True
+        yield from _close_if_finished(under_way)
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         if self._line is None:
             return
         for outcome in self._line.flush():
-            for result in self._collect(outcome, self._files_of.pop(outcome.row.image_id)):
-                yield GlobalWindows.windowed_value(result)
+            for result in self._collect(outcome):
+                yield beam.pvalue.TaggedOutput(result.tag, GlobalWindows.windowed_value(result.value))
 
     def teardown(self) -> None:
         self._drop_unfinished()
@@ -146,19 +182,21 @@ class _EmbedShards(beam.DoFn):
     def _start_line(self, spec: EncoderSpec) -> EmbeddingLine:
         options = self._options
         self._fetcher = self._fetcher or ImageFetcher(options.fetch)
+        self._known = self._known or KnownContents(options.previous)
         limits = LineLimits(
             parallel_fetches=options.fetch.parallel_fetches, max_waiting_bytes=options.fetch.max_in_flight_bytes
         )
-        fetch = functools.partial(_fetch, self._fetcher, options.base)
+        fetch = functools.partial(_fetch_newer, self._fetcher, options.base)
         decode = functools.partial(decode_picture, options=options.decode)
-        self._line = EmbeddingLine(fetch, decode, self._source.load(spec), limits)
+        load = functools.partial(self._source.load, spec)
+        self._line = EmbeddingLine(fetch, decode, load, limits, self._known.find)
         return self._line
 
     def _drop_unfinished(self) -> None:
-        if self._files_of:
-            for files in set(self._files_of.values()):
+        if self._pictures:
+            for files in {id(picture.shard): picture.shard.files for picture in self._pictures.values()}.values():
                 files.abandon()
-            self._files_of = {}
+            self._pictures = {}
             self._close_line()
 
     def _close_line(self) -> None:
@@ -166,34 +204,37 @@ class _EmbedShards(beam.DoFn):
             self._line.close()
             self._line = None
 
-    def _collect(self, outcome: Outcome, files: ShardFiles) -> Iterator[ShardResult]:
-        files.add(outcome)
-        refused = isinstance(outcome, Refused)
-        self._options.progress.record(embedded=int(not refused), rejected=int(refused))
-        if files.finished:
-            yield files.close()
+    def _collect(self, outcome: Outcome) -> Iterator[beam.pvalue.TaggedOutput]:
+        picture = self._pictures.pop(outcome.job)
+        picture.shard.files.count_picture(outcome)
+        for task in picture.tasks:
+            ending = end_row(task, outcome, picture.asked, self._options.max_stale_runs)
+            self._write(ending, task, picture.shard, outcome)
+            if isinstance(ending, Reuse):
+                yield beam.pvalue.TaggedOutput(EmbedShards.REUSED, ending)
+        picture.shard.waiting -= 1
+        yield from _close_if_finished(picture.shard)
+
+    def _write(self, ending: Ending, task: Task, shard: _Shard, outcome: Outcome | None = None) -> None:
+        shard.files.add(ending, task, outcome)
+        self._options.progress.record(
+            embedded=int(isinstance(ending, EmbeddedRow)),
+            reused=int(isinstance(ending, Reuse)),
+            rejected=int(isinstance(ending, RejectedRow)),
+        )
+
+
+def _close_if_finished(shard: _Shard) -> Iterator[beam.pvalue.TaggedOutput]:
+    if shard.complete and not shard.waiting:
+        yield beam.pvalue.TaggedOutput(EmbedShards.TALLIES, shard.files.close())
 
 
 def _fetch(fetcher: ImageFetcher, base: str, uri: str) -> bytes:
     return fetcher.fetch(resolve_uri(uri, base))
 
 
-def _first_positions(rows: Iterable[CatalogRow]) -> dict[str, str]:
-    """For every image_id of a shard, the position of the row that keeps it."""
-    first: dict[str, str] = {}
-    for row in rows:
-        if not row.fault:
-            first[row.image_id] = min(first.get(row.image_id, row.position), row.position)
-    return first
-
-
-def _refuse_row(row: CatalogRow, first: dict[str, str]) -> Refused | None:
-    if row.fault:
-        return Refused(row, Reason.MISSING_FIELD, row.fault)
-    if first[row.image_id] != row.position:
-        detail = f"{row.position}: image_id {row.image_id} already stands at {first[row.image_id]}"
-        return Refused(row, Reason.DUPLICATE_IMAGE_ID, detail)
-    return None
+def _fetch_newer(fetcher: ImageFetcher, base: str, uri: str, known: str) -> Fetched | None:
+    return fetcher.fetch_newer(resolve_uri(uri, base), known)
 
 
 class ChooseEncoder(beam.PTransform):

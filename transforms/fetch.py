@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -18,6 +19,7 @@ from transforms.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_lar
 from transforms.deadline import Deadline
 from transforms.fetch_options import FetchOptions
 from transforms.http import HttpDownloader, shown_uri
+from transforms.source_version import Fetched, of_file, of_object
 
 __all__ = ["FetchOptions", "ImageFetcher", "resolve_uri"]
 
@@ -30,6 +32,10 @@ _CLIENT_OF_SCHEME = {
     "hdfs": ("hdfs", "apache-beam[hadoop]"),
     "s3": ("boto3", "shelfmark[aws]"),
 }
+# A disk or a network file system in trouble, not a picture.
+_PASSING_ERRNOS = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN}
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -79,6 +85,7 @@ class ImageFetcher:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        wall_clock: Callable[[], float] = time.time,
         jitter: random.Random | None = None,
     ) -> None:
         """Takes the limits, and what tests replace.
@@ -87,10 +94,12 @@ class ImageFetcher:
             options: The limits.
             clock: Seconds, never going back.
             sleep: Waits that many seconds.
+            wall_clock: Seconds since the epoch.
             jitter: Draws the pauses between attempts.
         """
         self._options = options
         self._clock = clock
+        self._wall_clock = wall_clock
         self._budget = ByteBudget(options.max_in_flight_bytes)
         # Pauses need to differ between workers, not to be unguessable.
         self._http = HttpDownloader(options, self._budget, clock, sleep, jitter or random.Random())  # noqa: S311
@@ -106,42 +115,59 @@ class ImageFetcher:
         Raises:
             Rejected: With one of the fetch reasons.
         """
+        fetched = self.fetch_newer(uri)
+        assert fetched is not None  # nothing was known
+        return fetched.data
+
+    def fetch_newer(self, uri: str, known: str = "") -> Fetched | None:
+        """The picture, unless its source says that it is still as known; then nothing is read.
+
+        Args:
+            uri: Absolute, or relative to the working directory.
+            known: The `source_version` of an earlier fetch of the same URI, or "".
+
+        Raises:
+            Rejected: With one of the fetch reasons.
+        """
         scheme = _scheme_of(uri)
         if not scheme:
-            return self._read_file(uri)
+            return self._read_file(uri, known)
         if scheme in ("http", "https"):
-            return self._http.download(uri)
+            return self._http.download(uri, known)
         if scheme == "file":
-            return self._read_file(_path_of(uri))
-        return self._read_remote(uri, scheme)
+            return self._read_file(_path_of(uri), known)
+        return self._read_remote(uri, scheme, known)
 
     def close(self) -> None:
         """Closes idle connections."""
         self._http.close()
 
-    def _read_file(self, path: str) -> bytes:
+    def _read_file(self, path: str, known: str) -> Fetched | None:
         try:
             # O_NONBLOCK: opening a pipe without a writer would wait for one.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                return self._read_descriptor(descriptor)
+                return self._read_descriptor(descriptor, known)
             finally:
                 os.close(descriptor)
         except (OSError, ValueError) as error:  # ValueError: a NUL, or characters no file name can have
             raise _rejected_file(error, path) from error
 
-    def _read_descriptor(self, descriptor: int) -> bytes:
+    def _read_descriptor(self, descriptor: int, known: str) -> Fetched | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Rejected(Reason.FETCH_ERROR, "expected a regular file, found a folder, pipe or device")
+        version = of_file(status.st_size, status.st_mtime_ns, self._wall_clock())
+        if known and version == known:
+            return None
         if status.st_size > self._options.max_image_bytes:
             raise too_large(str(status.st_size), self._options.max_image_bytes)
         if status.st_size <= FREE_BYTES:
-            return _read_exactly(descriptor, status.st_size)
+            return Fetched(_read_exactly(descriptor, status.st_size), version)
         with self._budget.hold(status.st_size):
-            return _read_exactly(descriptor, status.st_size)
+            return Fetched(_read_exactly(descriptor, status.st_size), version)
 
-    def _read_remote(self, uri: str, scheme: str) -> bytes:
+    def _read_remote(self, uri: str, scheme: str, known: str) -> Fetched | None:
         _require_client(scheme)
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
@@ -153,9 +179,12 @@ class ImageFetcher:
         deadline = Deadline(self._clock, self._options.deadline_s)
         limits = (None, self._options.max_image_bytes, self._budget, deadline)
         try:
+            version = of_object(FileSystems.checksum(uri))
+            if known and version == known:
+                return None
             # Uncompressed, or a name that ends in .gz would be unpacked without a limit.
             with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as opened:
-                return read_bounded(opened.read, *limits)
+                return Fetched(read_bounded(opened.read, *limits), version)
         except Rejected:
             raise
         except Exception as error:  # each cloud's client raises its own kinds, with no common base
@@ -195,7 +224,8 @@ def _rejected_file(error: OSError | ValueError, path: str) -> Rejected:
         case PermissionError():
             return Rejected(Reason.FORBIDDEN, f"no permission to read {shown}")
         case OSError():
-            return Rejected(Reason.FETCH_ERROR, f"{error.strerror or type(error).__name__}: {shown}")
+            passing = error.errno in _PASSING_ERRNOS
+            return Rejected(Reason.FETCH_ERROR, f"{error.strerror or type(error).__name__}: {shown}", passing=passing)
     return Rejected(Reason.NOT_FOUND, f"no file can be named {shown}")
 
 
@@ -220,11 +250,14 @@ def _require_client(scheme: str) -> None:
 def _rejected_remote(error: Exception, uri: str) -> Rejected:
     """Reads the HTTP-like status that every cloud client's errors carry somewhere."""
     shown = shown_uri(uri)
-    statuses = [getattr(error, name, None) for name in ("code", "status_code", "status")]
-    if isinstance(error, FileNotFoundError) or 404 in statuses:
+    # Beam wraps what a client raised as {path: error}.
+    cause = next(iter(getattr(error, "exception_details", None) or {"": error}.values()))
+    statuses = [getattr(cause, name, None) for name in ("code", "status_code", "status")]
+    if isinstance(cause, FileNotFoundError) or 404 in statuses:
         return Rejected(Reason.NOT_FOUND, f"nothing at {shown}")
-    if isinstance(error, PermissionError) or 401 in statuses or 403 in statuses:
+    if isinstance(cause, PermissionError) or 401 in statuses or 403 in statuses:
         return Rejected(Reason.FORBIDDEN, f"no permission to read {shown}")
-    if isinstance(error, TimeoutError):
-        return Rejected(Reason.TIMEOUT, f"no answer in time from {shown}")
-    return Rejected(Reason.FETCH_ERROR, f"{type(error).__name__} from {shown}")
+    if isinstance(cause, TimeoutError):
+        return Rejected(Reason.TIMEOUT, f"no answer in time from {shown}", passing=True)
+    lasting = any(isinstance(status, int) and 400 <= status < 500 and status != 429 for status in statuses)
+    return Rejected(Reason.FETCH_ERROR, f"{type(cause).__name__} from {shown}", passing=not lasting)

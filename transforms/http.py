@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http
 import http.client
 import importlib.metadata
 import random
@@ -23,6 +24,7 @@ from transforms.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
 from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
 from transforms.fetch_options import FetchOptions
 from transforms.retries import PassingFailure, retry_after_s, with_retries
+from transforms.source_version import Fetched, conditional_headers, of_response
 
 _OK_STATUSES = (200, 203)
 _PASSING_STATUSES = (408, 425, 429)
@@ -64,8 +66,12 @@ class HttpDownloader:
         self._seats: weakref.WeakValueDictionary[tuple[str, str, int], threading.BoundedSemaphore]
         self._seats = weakref.WeakValueDictionary()
 
-    def download(self, url: str) -> bytes:
-        """The picture's encoded bytes, content encoding undone.
+    def download(self, url: str, known: str = "") -> Fetched | None:
+        """The picture's encoded bytes, content encoding undone; None where the server says that they are as known.
+
+        Args:
+            url: Of the picture.
+            known: The `source_version` of an earlier download, or "".
 
         Raises:
             Rejected: Any of the fetch reasons but unsupported_scheme.
@@ -73,7 +79,7 @@ class HttpDownloader:
         deadline = Deadline(self._clock, self._options.deadline_s)
         token = current_deadline.set(deadline)
         try:
-            attempt = functools.partial(self._follow, url, deadline)
+            attempt = functools.partial(self._follow, url, conditional_headers(known), deadline)
             return with_retries(attempt, self._options, deadline, self._sleep, self._jitter)
         finally:
             current_deadline.reset(token)
@@ -85,24 +91,24 @@ class HttpDownloader:
                 self._pools.clear()
                 self._pools = None
 
-    def _follow(self, url: str, deadline: Deadline) -> bytes:
+    def _follow(self, url: str, conditions: dict[str, str], deadline: Deadline) -> Fetched | None:
         """One attempt: the request and its redirects."""
         for _ in range(self._options.max_redirects + 1):
             deadline.check()
             target = _parse(url)
             try:
                 with self._seat(target, deadline):
-                    found = self._get(target, deadline)
+                    found = self._get(target, conditions, deadline)
             except (http_errors.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
                 raise _failure_of(error, url) from error
-            if isinstance(found, bytes):
+            if not isinstance(found, str):
                 return found
             url = urllib.parse.urljoin(url, found)
         limit = self._options.max_redirects
         raise Rejected(Reason.FETCH_ERROR, f"expected at most {limit} redirects, found another to {shown_uri(url)}")
 
-    def _get(self, target: urllib3.util.Url, deadline: Deadline) -> bytes | str:
-        """The body of one response, or where it redirects to."""
+    def _get(self, target: urllib3.util.Url, conditions: dict[str, str], deadline: Deadline) -> Fetched | str | None:
+        """One response: its body, or where it redirects to, or None for what is as known."""
         timeout = urllib3.Timeout(
             connect=min(self._options.connect_timeout_s, max(deadline.remaining_s(), 0.001)),
             read=self._options.read_timeout_s,
@@ -112,7 +118,7 @@ class HttpDownloader:
         response = self._opened().urlopen(
             "GET",
             target.url,
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _user_agent(), **auth},
+            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _user_agent(), **conditions, **auth},
             timeout=timeout,
             retries=False,
             redirect=False,
@@ -120,7 +126,9 @@ class HttpDownloader:
         )
         try:
             if response.status in _OK_STATUSES:
-                return self._body(response, deadline)
+                return Fetched(self._body(response, deadline), of_response(response.headers))
+            if response.status == http.HTTPStatus.NOT_MODIFIED and conditions:
+                return None
             location = response.get_redirect_location()
             _finish_small_body(response)
             if location:

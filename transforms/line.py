@@ -1,4 +1,4 @@
-"""The assembly line inside a worker: fetching, decoding and the model, all at once, over a stream of rows."""
+"""The assembly line inside a worker: fetching, decoding and the model, all at once, over a stream of pictures."""
 
 from __future__ import annotations
 
@@ -16,21 +16,36 @@ import numpy.typing as npt
 from encoder.decode import Picture
 from encoder.model import Encoder
 from store.rejects import Reason, Rejected
-from transforms.rows import CatalogRow
+from transforms.source_version import Fetched
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """A picture to embed.
+
+    Attributes:
+        image_uri: As the catalog has it.
+        known_version: What its source may be asked about; "" where it must be fetched.
+    """
+
+    image_uri: str
+    known_version: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Embedded:
-    """A row that got its embedding.
+    """A picture that got its embedding.
 
     Attributes:
+        source_version: Of its source, as `transforms.source_version` tells it.
         width, height: Pixels after orientation.
         content_sha256: Hex, of the encoded bytes.
         norm: L2 norm of the model's output.
         embedding: float32[D], unit L2 norm.
     """
 
-    row: CatalogRow
+    job: Job
+    source_version: str
     width: int
     height: int
     content_sha256: str
@@ -39,20 +54,45 @@ class Embedded:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Refused:
-    """A row that ends without an embedding, and why."""
+class Unchanged:
+    """A picture that was not fetched: its source says that it is still as known."""
 
-    row: CatalogRow
+    job: Job
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SameContent:
+    """A picture whose bytes were fetched and have an embedding already.
+
+    Attributes:
+        source_version: Of its source.
+        content_sha256: Hex, of the encoded bytes.
+        place: Where the embedding is.
+    """
+
+    job: Job
+    source_version: str
+    content_sha256: str
+    place: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """A picture without an embedding, and why; `passing` where it may have one tomorrow."""
+
+    job: Job
     reason: Reason
     detail: str
+    passing: bool = False
 
 
-Outcome = Embedded | Refused
+Outcome = Embedded | Unchanged | SameContent | Refused
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Decoded:
-    row: CatalogRow
+    job: Job
+    source_version: str
     picture: Picture
     content_sha256: str
 
@@ -73,32 +113,43 @@ class LineLimits:
 
 
 class EmbeddingLine:
-    """Takes rows one at a time and gives back outcomes as they come, in any order.
+    """Takes pictures one at a time and gives back outcomes as they come, in any order.
 
     Fetches run in one pool of threads, decodes in another, the model in a thread of its own that is handed a full batch
-    of good pictures while the next are fetched and decoded. At most `parallel_fetches` + 3 batches of rows are on the
-    line, so its memory does not grow with the catalog.
+    of good pictures while the next are fetched and decoded. At most `parallel_fetches` + 3 batches of pictures are on
+    the line, so its memory does not grow with the catalog. The model is loaded for the first picture that needs it.
 
     `push`, `flush` and `close` belong to one thread.
     """
 
     def __init__(
         self,
-        fetch: Callable[[str], bytes],
+        fetch: Callable[[str, str], Fetched | None],
         decode: Callable[[bytes], Picture],
-        encoder: Encoder,
+        load_encoder: Callable[[], Encoder],
         limits: LineLimits,
+        find_known: Callable[[str], int | None] = lambda _: None,
     ) -> None:
+        """Starts the threads.
+
+        Args:
+            fetch: URI and known version -> bytes, or None where the picture is as known.
+            decode: Bytes -> pixels.
+            load_encoder: The model; called once, in the thread that runs it.
+            limits: How much is held at once.
+            find_known: Digest of a picture's bytes -> place of its embedding, None where it has none.
+        """
         self._fetch = fetch
         self._decode = decode
-        self._encoder = encoder
+        self._load_encoder = load_encoder
         self._limits = limits
-        self._max_rows = limits.parallel_fetches + 3 * encoder.batch_size
+        self._find_known = find_known
+        self._batch_size = 1  # until the model says
         self._state = threading.Condition()
         self._decoded: collections.deque[_Decoded] = collections.deque()
         self._outcomes: list[Outcome] = []
-        self._rows_on_line = 0
-        self._rows_before_model = 0
+        self._jobs_on_line = 0
+        self._jobs_before_model = 0
         self._waiting_bytes = 0
         self._flushing = False
         self._closed = False
@@ -108,27 +159,27 @@ class EmbeddingLine:
         self._model = threading.Thread(target=self._run_model, name="model", daemon=True)
         self._model.start()
 
-    def push(self, row: CatalogRow) -> list[Outcome]:
-        """Puts a row on the line, waiting for room where there is none.
+    def push(self, job: Job) -> list[Outcome]:
+        """Puts a picture on the line, waiting for room where there is none.
 
         Returns:
             Outcomes that have come off the line meanwhile.
         """
         with self._state:
             self._state.wait_for(self._has_room)
-            self._rows_on_line += 1
-            self._rows_before_model += 1
+            self._jobs_on_line += 1
+            self._jobs_before_model += 1
             outcomes = self._take_outcomes()
-        self._fetchers.submit(self._guard, self._fetch_one, row)
+        self._fetchers.submit(self._guard, self._fetch_one, job)
         return outcomes
 
     def flush(self) -> Iterator[Outcome]:
-        """Outcomes of every row still on the line; the last batch may be a small one."""
+        """Outcomes of every picture still on the line; the last batch may be a small one."""
         while True:
             with self._state:
                 self._flushing = True
                 self._state.notify_all()
-                self._state.wait_for(lambda: bool(self._outcomes or self._failure or not self._rows_on_line))
+                self._state.wait_for(lambda: bool(self._outcomes or self._failure or not self._jobs_on_line))
                 outcomes = self._take_outcomes()
                 if not outcomes:
                     self._flushing = False
@@ -136,7 +187,7 @@ class EmbeddingLine:
             yield from outcomes
 
     def close(self) -> None:
-        """Stops the threads; rows still on the line are dropped."""
+        """Stops the threads; pictures still on the line are dropped."""
         with self._state:
             self._closed = True
             self._state.notify_all()
@@ -147,7 +198,8 @@ class EmbeddingLine:
     def _has_room(self) -> bool:
         if self._failure:
             return True
-        return self._rows_on_line < self._max_rows and self._waiting_bytes <= self._limits.max_waiting_bytes
+        most = self._limits.parallel_fetches + 3 * self._batch_size
+        return self._jobs_on_line < most and self._waiting_bytes <= self._limits.max_waiting_bytes
 
     def _take_outcomes(self) -> list[Outcome]:
         if self._failure:
@@ -158,16 +210,16 @@ class EmbeddingLine:
     def _finish(self, outcomes: list[Outcome], before_model: int) -> None:
         with self._state:
             self._outcomes += outcomes
-            self._rows_on_line -= len(outcomes)
-            self._rows_before_model -= before_model
+            self._jobs_on_line -= len(outcomes)
+            self._jobs_before_model -= before_model
             self._state.notify_all()
 
-    def _guard(self, step: Callable[..., None], row: CatalogRow, *args: bytes) -> None:
-        """Runs a step for one row: a rejection is the row's outcome, anything else is the line's failure."""
+    def _guard(self, step: Callable[..., None], job: Job, *args: Fetched) -> None:
+        """Runs a step for one picture: a rejection is its outcome, anything else is the line's failure."""
         try:
-            step(row, *args)
+            step(job, *args)
         except Rejected as rejected:
-            self._finish([Refused(row, rejected.reason, rejected.detail)], before_model=1)
+            self._finish([Refused(job, rejected.reason, rejected.detail, rejected.passing)], before_model=1)
         except BaseException as error:
             self._fail(error)
 
@@ -176,44 +228,62 @@ class EmbeddingLine:
             self._failure = self._failure or error
             self._state.notify_all()
 
-    def _fetch_one(self, row: CatalogRow) -> None:
-        data = self._fetch(row.image_uri)
+    def _fetch_one(self, job: Job) -> None:
+        fetched = self._fetch(job.image_uri, job.known_version)
+        if fetched is None:
+            self._finish([Unchanged(job)], before_model=1)
+            return
         with self._state:
-            self._waiting_bytes += len(data)
+            self._waiting_bytes += len(fetched.data)
             if self._closed:
                 return
-        self._decoders.submit(self._guard, self._decode_one, row, data)
+        self._decoders.submit(self._guard, self._decode_one, job, fetched)
 
-    def _decode_one(self, row: CatalogRow, data: bytes) -> None:
+    def _decode_one(self, job: Job, fetched: Fetched) -> None:
         try:
-            decoded = _Decoded(row, self._decode(data), hashlib.sha256(data).hexdigest())
+            digest = hashlib.sha256(fetched.data).hexdigest()
+            place = self._find_known(digest)
+            if place is not None:
+                self._finish([SameContent(job, fetched.source_version, digest, place)], before_model=1)
+                return
+            decoded = _Decoded(job, fetched.source_version, self._decode(fetched.data), digest)
         finally:
             with self._state:
-                self._waiting_bytes -= len(data)
+                self._waiting_bytes -= len(fetched.data)
                 self._state.notify_all()
         with self._state:
             self._decoded.append(decoded)
-            self._rows_before_model -= 1
+            self._jobs_before_model -= 1
             self._state.notify_all()
 
     def _batch_is_due(self) -> bool:
-        if self._closed or len(self._decoded) >= self._encoder.batch_size:
+        if self._closed or len(self._decoded) >= self._batch_size:
             return True
-        return bool(self._flushing and self._decoded and not self._rows_before_model)
+        return bool(self._flushing and self._decoded and not self._jobs_before_model)
 
     def _run_model(self) -> None:
-        while True:
+        try:
             with self._state:
-                self._state.wait_for(self._batch_is_due)
+                self._state.wait_for(lambda: self._closed or bool(self._decoded))
                 if self._closed:
                     return
-                batch = [self._decoded.popleft() for _ in range(min(len(self._decoded), self._encoder.batch_size))]
-            try:
-                features = self._encoder.encode(np.stack([decoded.picture.pixels for decoded in batch]))
+            encoder = self._load_encoder()
+            with self._state:
+                self._batch_size = encoder.batch_size
+                self._state.notify_all()
+            while batch := self._next_batch():
+                features = encoder.encode(np.stack([decoded.picture.pixels for decoded in batch]))
                 self._finish(_to_outcomes(batch, features), before_model=0)
-            except BaseException as error:
-                self._fail(error)
-                return
+        except BaseException as error:
+            self._fail(error)
+
+    def _next_batch(self) -> list[_Decoded]:
+        """A batch that is due; none once the line is closed."""
+        with self._state:
+            self._state.wait_for(self._batch_is_due)
+            if self._closed:
+                return []
+            return [self._decoded.popleft() for _ in range(min(len(self._decoded), self._batch_size))]
 
 
 def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> list[Outcome]:
@@ -221,11 +291,17 @@ def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> li
     outcomes: list[Outcome] = []
     for decoded, vector, norm in zip(batch, features, norms, strict=True):
         if not np.isfinite(norm) or norm < np.finfo(np.float32).tiny:
-            outcomes.append(Refused(decoded.row, Reason.NOT_FINITE, f"the embedding's norm is {norm}"))
+            outcomes.append(Refused(decoded.job, Reason.NOT_FINITE, f"the embedding's norm is {norm}"))
             continue
-        embedding = (vector / norm).astype(np.float32)
-        picture = decoded.picture
         outcomes.append(
-            Embedded(decoded.row, picture.width, picture.height, decoded.content_sha256, float(norm), embedding)
+            Embedded(
+                decoded.job,
+                decoded.source_version,
+                decoded.picture.width,
+                decoded.picture.height,
+                decoded.content_sha256,
+                float(norm),
+                (vector / norm).astype(np.float32),
+            )
         )
     return outcomes

@@ -7,7 +7,7 @@ import os
 import struct
 import time
 
-_RECORD = struct.Struct("<dqqq")
+_RECORD = struct.Struct("<dqqqq")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Progress:
     total: int = 0
     embedded: int = 0
     rejected: int = 0
+    reused: int = 0
     at_s: float = 0.0
     first_embedding_at_s: float = 0.0
 
@@ -36,7 +37,7 @@ class ProgressFile:
 
     path: str
 
-    def record(self, *, total: int = 0, embedded: int = 0, rejected: int = 0) -> None:
+    def record(self, *, total: int = 0, embedded: int = 0, rejected: int = 0, reused: int = 0) -> None:
         """Adds to the sums. A file that has gone, or is on another machine, is no reason to stop a run."""
         if not self.path:
             return
@@ -45,12 +46,12 @@ class ProgressFile:
         except OSError:
             return
         try:
-            os.write(descriptor, _RECORD.pack(time.time(), total, embedded, rejected))
+            os.write(descriptor, _RECORD.pack(time.time(), total, embedded, rejected, reused))
         finally:
             os.close(descriptor)
 
-    def records(self) -> list[tuple[float, int, int, int]]:
-        """Every record so far: time.time(), then rows added to total, embedded and rejected."""
+    def records(self) -> list[tuple[float, int, int, int, int]]:
+        """Every record so far: time.time(), then rows added to total, embedded, rejected and reused."""
         with open(self.path, "rb") as file:
             data = file.read()
         return list(_RECORD.iter_unpack(data[: len(data) - len(data) % _RECORD.size]))
@@ -58,11 +59,12 @@ class ProgressFile:
     def read(self) -> Progress:
         """The sums so far."""
         records = self.records()
-        first = next((at for at, _, embedded, _ in records if embedded), 0.0)
+        first = next((at for at, _, embedded, _, _ in records if embedded), 0.0)
         return Progress(
             total=sum(record[1] for record in records),
             embedded=sum(record[2] for record in records),
             rejected=sum(record[3] for record in records),
+            reused=sum(record[4] for record in records),
             at_s=max((record[0] for record in records), default=0.0),
             first_embedding_at_s=first,
         )

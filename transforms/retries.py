@@ -55,7 +55,7 @@ def with_retries(
             pause_s = max(jitter.uniform(0.0, ceiling_s), failure.retry_after_s)
             if number == options.attempts or pause_s >= deadline.remaining_s():
                 detail = f"{failure.detail} ({number} of {options.attempts} attempts made)"
-                raise Rejected(failure.reason, detail) from failure
+                raise Rejected(failure.reason, detail, passing=True) from failure
         sleep(pause_s)
     raise ValueError(f"attempts must be at least 1, found {options.attempts}")
 

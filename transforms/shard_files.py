@@ -1,116 +1,127 @@
-"""The two files of a shard under way, its embeddings and its rejects, and the result that is left of them."""
+"""The two files of a shard under way, its embeddings and its rejects, and the tally that is left of them."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import uuid
+from typing import Any
 
 from encoder.spec import EncoderSpec
 from store.location import Store
-from store.parts import PartFile, PartWriter
-from store.rejects import Reason
+from store.parts import PartWriter
+from store.rejects import Stage
 from store.schema import REJECTED_SCHEMA, embedding_schema
-from transforms.line import Embedded, Outcome
+from store.snapshot import PART, REJECTED
+from transforms.compare import differs
+from transforms.endings import EmbeddedRow, Ending, RejectedRow
+from transforms.line import Embedded, Outcome, Refused, SameContent
+from transforms.rows import CatalogRow
+from transforms.tally import Tally, reject_digest
+from transforms.tasks import Reuse, Task
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ShardResult:
-    """What a finished shard left behind.
+def identity(row: CatalogRow) -> dict[str, str]:
+    """The columns that every file of a snapshot begins with."""
+    return {"image_id": row.image_id, "item_id": row.item_id, "image_uri": row.image_uri}
 
-    Attributes:
-        shard: Its number.
-        rows: Catalog rows in it.
-        embedded: Of these, rows with an embedding.
-        rejected_by_reason: Reason to number of rows.
-        files: Its files, none of them empty.
-        encoder: The encoder's manifest entry; the same for every shard of a snapshot.
-    """
 
-    shard: int
-    rows: int
-    embedded: int
-    rejected_by_reason: dict[str, int]
-    files: tuple[PartFile, ...]
-    encoder: EncoderSpec
+def cause(stage: Stage, reason: str, detail: str) -> dict[str, str]:
+    """The columns that say why a picture could not be had."""
+    # A file name or a server's words may hold what no UTF-8 file can.
+    text = detail.encode("utf-8", "replace").decode()
+    return {"stage": stage.value, "reason": reason, "detail": text}
 
 
 class ShardFiles:
-    """Collects the outcomes of one shard.
+    """Collects the ends of one shard's rows.
 
     Every attempt writes under names of its own, so a shard that is done again (a worker died) never meets the files of
-    its first attempt; only the attempt whose result reaches the manifest is ever read.
+    its first attempt; only the attempt whose tally reaches the manifest is ever read.
     """
 
     def __init__(self, store: Store, folder: str, shard: int, spec: EncoderSpec) -> None:
-        attempt = uuid.uuid4().hex[:12]
+        name = f"{shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
         schema = embedding_schema(spec.embedding_dim, spec.fingerprint)
-        self._shard = shard
         self._spec = spec
-        self._embedded = PartWriter(store, folder, f"part-{shard:05d}-{attempt}.parquet", schema)
-        self._rejected = PartWriter(store, folder, f"rejected-{shard:05d}-{attempt}.parquet", REJECTED_SCHEMA)
+        self._embedded = PartWriter(store, folder, PART + name, schema)
+        self._rejected = PartWriter(store, folder, REJECTED + name, REJECTED_SCHEMA)
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._work: collections.Counter[str] = collections.Counter()
         self._rejected_by_reason: collections.Counter[str] = collections.Counter()
-        self._rows_embedded = 0
-        self._rows_waiting = 0
-        self._complete = False
+        self._rejects_digest = 0
 
-    def expect_row(self) -> None:
-        """One more row of this shard is on its way."""
-        self._rows_waiting += 1
+    def count_picture(self, outcome: Outcome) -> None:
+        """Counts what a picture cost, however many rows share it."""
+        at_source = isinstance(outcome, Refused) and outcome.reason.stage in (Stage.CATALOG, Stage.FETCH)
+        read = isinstance(outcome, Embedded | SameContent | Refused) and not at_source
+        modelled = isinstance(outcome, Embedded) or (
+            isinstance(outcome, Refused) and outcome.reason.stage is Stage.ENCODE
+        )
+        self._work.update(fetched=int(read), encoded=int(modelled))
 
-    def expect_no_more(self) -> None:
-        """Every row of the shard has been announced."""
-        self._complete = True
+    def add(self, ending: Ending, task: Task, outcome: Outcome | None = None) -> None:
+        """Counts how a row ended and writes it to the file it belongs to; a reused row's is written elsewhere.
 
-    @property
-    def finished(self) -> bool:
-        """True once every announced row has its outcome and no more will come."""
-        return self._complete and not self._rows_waiting
-
-    def add(self, outcome: Outcome) -> None:
-        """Writes one outcome to the file it belongs to.
+        Args:
+            ending: Of the row.
+            task: The row and what is known of it.
+            outcome: Of its picture; None for a row that was refused before.
 
         Raises:
             StoreError: The store cannot be written.
         """
-        self._rows_waiting -= 1
-        row = outcome.row
-        identity = {"image_id": row.image_id, "item_id": row.item_id, "image_uri": row.image_uri}
-        if isinstance(outcome, Embedded):
-            self._rows_embedded += 1
-            self._embedded.add(
-                {
-                    **identity,
-                    "source_version": row.source_version,
-                    "content_sha256": outcome.content_sha256,
-                    "width": outcome.width,
-                    "height": outcome.height,
-                    "attributes": list(row.attributes.items()),
-                    "embedding_norm": outcome.norm,
-                    "embedding": outcome.embedding,
-                }
-            )
-            return
-        self._reject(identity, outcome.reason, outcome.detail)
+        match ending:
+            case EmbeddedRow():
+                self._counts["embedded"] += 1
+                self._embedded.add(_columns(ending))
+            case RejectedRow():
+                row, reason = ending.row, ending.reason
+                self._rejected_by_reason[reason.value] += 1
+                self._rejects_digest += reject_digest(row.image_id, row.image_uri, reason.value)
+                self._rejected.add({**identity(row), **cause(reason.stage, reason.value, ending.detail)})
+            case Reuse():
+                self._counts["reused"] += 1
+                how = (
+                    "stale"
+                    if ending.stale_runs
+                    else "same_content"
+                    if isinstance(outcome, SameContent)
+                    else "unchanged"
+                )
+                self._work.update({how: 1, "altered": int(differs(ending, task.previous))})
 
-    def _reject(self, identity: dict[str, str], reason: Reason, detail: str) -> None:
-        self._rejected_by_reason[reason.value] += 1
-        # A file name or a server's words may hold what no UTF-8 file can.
-        text = detail.encode("utf-8", "replace").decode()
-        self._rejected.add({**identity, "stage": reason.stage.value, "reason": reason.value, "detail": text})
-
-    def close(self) -> ShardResult:
+    def close(self) -> Tally:
         """Finishes both files.
 
         Raises:
             StoreError: The store cannot be written.
         """
         files = tuple(file for file in (self._embedded.close(), self._rejected.close()) if file is not None)
-        rejected = dict(self._rejected_by_reason)
-        rows = self._rows_embedded + sum(rejected.values())
-        return ShardResult(self._shard, rows, self._rows_embedded, rejected, files, self._spec)
+        return Tally(
+            embedded=self._counts["embedded"],
+            reused=self._counts["reused"],
+            rejected_by_reason=dict(self._rejected_by_reason),
+            work=dict(self._work),
+            files=files,
+            rejects_digest=self._rejects_digest,
+            fingerprints=(self._spec.fingerprint,),
+        )
 
     def abandon(self) -> None:
         """Lets go of files that will never be listed."""
         self._embedded.abandon()
         self._rejected.abandon()
+
+
+def _columns(ending: EmbeddedRow) -> dict[str, Any]:
+    row, picture = ending.row, ending.picture
+    return {
+        **identity(row),
+        "source_version": row.source_version,
+        "content_sha256": picture.content_sha256,
+        "width": picture.width,
+        "height": picture.height,
+        "attributes": list(row.attributes.items()),
+        "embedding_norm": picture.norm,
+        "embedding": picture.embedding,
+    }

@@ -1,8 +1,7 @@
-"""CommitSnapshot: the results of all shards become one manifest, or a refusal."""
+"""CommitSnapshot: the tallies of all that was done become one manifest, or a refusal."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import datetime
 import importlib.metadata
@@ -14,9 +13,9 @@ import apache_beam as beam
 from encoder.spec import EncoderSpec
 from store.errors import StoreError
 from store.location import Store
-from store.parts import PartFile
-from store.snapshot import REFUSED, Counts, SnapshotManifest, commit, snapshot_folder
-from transforms.shard_files import ShardResult
+from store.snapshot import REFUSED, UNCHANGED, Counts, SnapshotManifest, commit, snapshot_folder
+from transforms.previous import PreviousSnapshot
+from transforms.tally import Tally, add_up, reject_digest
 
 _PACKAGES = ("apache-beam", "tensorflow", "tensorflow-io", "pyarrow", "numpy", "scann", "shelfmark")
 
@@ -30,18 +29,54 @@ class SnapshotRequest:
         catalog: The catalog's URI as given.
         started_at: ISO 8601, UTC.
         max_reject_ratio: Above this share of rejected rows nothing is committed.
+        only_if_changed: Commit nothing where it would say what the previous snapshot says.
     """
 
     snapshot: str
     catalog: str
     started_at: str
     max_reject_ratio: float
+    only_if_changed: bool = False
+
+
+class SumTallies(beam.PTransform):
+    """Adds up what pieces of the run have done.
+
+    Input: PCollection[Tally].
+    Output: PCollection[Tally] with one element.
+    """
+
+    def expand(self, tallies: beam.PCollection[Tally]) -> beam.PCollection[Tally]:
+        """Gathers, then adds once: a sum of sums would copy the list of files again and again."""
+        return (
+            tallies
+            | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "AddUp" >> beam.Map(add_up).with_output_types(Tally)
+        )
+
+
+def is_wanted(done: Tally, request: SnapshotRequest, previous: PreviousSnapshot | None) -> bool:
+    """Whether there is anything to write: always, but for a run that is to commit only what differs."""
+    if previous is None or not request.only_if_changed:
+        return True
+    return done.changes(_rejects_digest(previous))
+
+
+def _rejects_digest(previous: PreviousSnapshot) -> int:
+    columns = ["image_id", "image_uri", "reason"]
+    return add_up(
+        Tally(rejects_digest=reject_digest(*row))
+        for file in previous.rejected
+        for batch in previous.batches(file, columns)
+        for row in zip(*(batch[name].to_pylist() for name in columns), strict=True)
+    ).rejects_digest
 
 
 class CommitSnapshot(beam.PTransform):
-    """Adds up all shards and commits the snapshot as the run's last act.
+    """Commits the snapshot as the run's last act.
 
-    Input: PCollection[ShardResult], and as singleton side inputs the number of catalog rows and the EncoderSpec.
+    Input: PCollection[Tally] with one element, the copies'; as singleton side inputs the sum of all else, the number of
+    catalog rows, the EncoderSpec, and whether the snapshot is wanted.
     Output: PCollection[str], the snapshot's name when it was committed, nothing when a gate refused it.
     """
 
@@ -49,75 +84,89 @@ class CommitSnapshot(beam.PTransform):
         self,
         store: Store,
         request: SnapshotRequest,
+        previous: PreviousSnapshot | None,
+        done: beam.pvalue.AsSingleton,
         row_count: beam.pvalue.AsSingleton,
         spec: beam.pvalue.AsSingleton,
+        wanted: beam.pvalue.AsSingleton,
     ) -> None:
         super().__init__()
-        self._store = store
-        self._request = request
-        self._row_count = row_count
-        self._spec = spec
+        self._fixed = (store, request, previous.name if previous else None)
+        self._sides = (done, row_count, spec, wanted)
 
-    def expand(self, results: beam.PCollection[ShardResult]) -> beam.PCollection[str]:
-        """Gathers, then commits."""
-        return (
-            results
-            | "GatherResults" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            | "Commit"
-            >> beam.FlatMap(_commit, self._store, self._request, self._row_count, self._spec).with_output_types(str)
-        )
+    def expand(self, copies: beam.PCollection[Tally]) -> beam.PCollection[str]:
+        """One act."""
+        return copies | "Commit" >> beam.FlatMap(_commit, *self._fixed, *self._sides).with_output_types(str)
 
 
 def _commit(
-    results: list[ShardResult], store: Store, request: SnapshotRequest, row_count: int, spec: EncoderSpec
+    copies: Tally,
+    store: Store,
+    request: SnapshotRequest,
+    previous: str | None,
+    done: Tally,
+    row_count: int,
+    spec: EncoderSpec,
+    wanted: bool,
 ) -> Iterator[str]:
-    manifest = add_up(results, request, row_count, spec, datetime.datetime.now(datetime.timezone.utc))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    folder = snapshot_folder(request.snapshot)
+    if not wanted:
+        same = describe_run(dataclasses.replace(done, files=()), request, previous, row_count, spec, now)
+        store.replace(f"{folder}/{UNCHANGED}", same.to_json())
+        return
+    if copies.copied != done.reused:
+        raise StoreError(f"expected {done.reused} rows to be copied from {previous}, found {copies.copied}")
+    whole = dataclasses.replace(done, files=add_up([done, copies]).files)
+    manifest = describe_run(whole, request, previous, row_count, spec, now)
     if manifest.counts.reject_ratio > request.max_reject_ratio:
-        store.replace(f"{snapshot_folder(request.snapshot)}/{REFUSED}", manifest.to_json())
+        store.replace(f"{folder}/{REFUSED}", manifest.to_json())
         return
     commit(store, manifest)
     yield request.snapshot
 
 
-def add_up(
-    results: list[ShardResult], request: SnapshotRequest, row_count: int, spec: EncoderSpec, now: datetime.datetime
+def describe_run(
+    done: Tally,
+    request: SnapshotRequest,
+    previous: str | None,
+    row_count: int,
+    spec: EncoderSpec,
+    now: datetime.datetime,
 ) -> SnapshotManifest:
     """The manifest of a run.
 
     Args:
-        results: One for every shard.
+        done: The sum of all tallies.
         request: What was asked for.
-        row_count: Catalog rows as read, counted apart from the shards.
+        previous: Name of the snapshot that embeddings were taken from.
+        row_count: Catalog rows as read, counted apart from the tallies.
         spec: The encoder of the run.
-        now: When the last shard was done.
+        now: When all was done.
 
     Raises:
         StoreError: A shard was made by another encoder.
     """
-    strangers = {result.encoder.fingerprint for result in results} - {spec.fingerprint}
+    strangers = set(done.fingerprints) - {spec.fingerprint}
     if strangers:
         raise StoreError(f"expected embeddings of encoder {spec.fingerprint}, found {', '.join(sorted(strangers))} too")
-    by_reason: collections.Counter[str] = collections.Counter()
-    for result in results:
-        by_reason.update(result.rejected_by_reason)
-    files: list[PartFile] = sorted((file for result in results for file in result.files), key=lambda file: file.path)
-    embedded = sum(result.embedded for result in results)
     seconds = (now - datetime.datetime.fromisoformat(request.started_at)).total_seconds()
     return SnapshotManifest(
         snapshot=request.snapshot,
         created_at=now.isoformat(timespec="seconds"),
         catalog=request.catalog,
-        previous_snapshot=None,
+        previous_snapshot=previous,
         encoder=spec.to_manifest(),
-        counts=Counts(row_count, embedded, 0, by_reason.total()),
-        rejected_by_reason=dict(sorted(by_reason.items())),
-        files=tuple(files),
+        counts=Counts(row_count, done.embedded, done.reused, done.rejected),
+        rejected_by_reason=dict(done.rejected_by_reason),
+        files=done.files,
         timing={
             "started_at": request.started_at,
             "seconds": round(seconds, 3),
-            "pictures_per_s": round(embedded / seconds, 3) if seconds > 0 else 0.0,
+            "pictures_per_s": round(done.embedded / seconds, 3) if seconds > 0 else 0.0,
         },
         versions=_versions(),
+        work=dict(done.work),
     )
 
 

@@ -17,6 +17,7 @@ from store.rejects import Reason, Rejected
 from tests.support.http_server import jpeg
 from transforms import fetch as fetch_module
 from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
+from transforms.source_version import Fetched
 
 MIB = 1 << 20
 OPTIONS = FetchOptions(max_image_bytes=2 * MIB)
@@ -217,6 +218,7 @@ def test_what_a_file_system_raises_becomes_a_reason(
         raise error
 
     monkeypatch.setattr(filesystems, "get_filesystem", lambda _: None)
+    monkeypatch.setattr(filesystems, "checksum", lambda _: "c")
     monkeypatch.setattr(filesystems, "open", fail)
     rejected = rejection(fetcher, "memory://a.jpg")
     assert rejected.reason is reason
@@ -229,10 +231,14 @@ def test_a_file_system_is_read_within_the_limit(
     filesystems = pytest.importorskip("apache_beam.io.filesystems").FileSystems
     monkeypatch.setattr(filesystems, "get_filesystem", lambda _: None)
     monkeypatch.setattr(filesystems, "open", lambda uri, **_: open("/" + uri.split(":///")[1], "rb"))  # noqa: SIM115
+    monkeypatch.setattr(filesystems, "checksum", lambda uri: "v2")
     (tmp_path / "a.jpg").write_bytes(jpeg(7))
     (tmp_path / "big").write_bytes(bytes(OPTIONS.max_image_bytes + 1))
     assert fetcher.fetch(f"memory://{tmp_path}/a.jpg") == jpeg(7)
     assert rejection(fetcher, f"memory://{tmp_path}/big").reason is Reason.TOO_LARGE
+    fetched = fetcher.fetch_newer(f"memory://{tmp_path}/a.jpg", "object:v1")
+    assert fetched == Fetched(jpeg(7), "object:v2")
+    assert fetcher.fetch_newer(f"memory://{tmp_path}/a.jpg", "object:v2") is None
 
 
 def test_importing_the_module_does_not_import_beam() -> None:

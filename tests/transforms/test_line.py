@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 
 import numpy as np
@@ -10,20 +11,16 @@ from hypothesis import strategies as st
 from encoder.decode import Picture
 from store.rejects import Reason, Rejected
 from tests.support.fakes import FakeEncoder
-from transforms.line import Embedded, EmbeddingLine, LineLimits, Refused
-from transforms.rows import CatalogRow, row_from_record
+from transforms.line import Embedded, EmbeddingLine, Job, LineLimits, Refused, SameContent, Unchanged
+from transforms.source_version import Fetched
 
 LIMITS = LineLimits(parallel_fetches=4, parallel_decodes=2, max_waiting_bytes=1000)
 
 
-def _row(index: int) -> CatalogRow:
-    return row_from_record({"image_uri": str(index)}, str(index))
-
-
-def _fetch(uri: str) -> bytes:
+def _fetch(uri: str, known: str) -> Fetched | None:
     if int(uri) % 7 == 3:
         raise Rejected(Reason.NOT_FOUND, uri)
-    return uri.encode()
+    return None if known else Fetched(uri.encode(), "v" + uri)
 
 
 def _decode(data: bytes) -> Picture:
@@ -34,7 +31,7 @@ def _decode(data: bytes) -> Picture:
 
 
 def _run(line: EmbeddingLine, rows: range) -> list:
-    outcomes = [outcome for index in rows for outcome in line.push(_row(index))]
+    outcomes = [outcome for index in rows for outcome in line.push(Job(str(index)))]
     return outcomes + list(line.flush())
 
 
@@ -42,14 +39,14 @@ def _run(line: EmbeddingLine, rows: range) -> list:
 @given(st.integers(0, 90), st.integers(1, 9))
 def test_every_row_comes_off_the_line_once(count, batch_size):
     encoder = FakeEncoder(batch_size)
-    line = EmbeddingLine(_fetch, _decode, encoder, LIMITS)
+    line = EmbeddingLine(_fetch, _decode, lambda: encoder, LIMITS)
     try:
         outcomes = _run(line, range(count))
     finally:
         line.close()
-    assert sorted(int(outcome.row.image_uri) for outcome in outcomes) == list(range(count))
+    assert sorted(int(outcome.job.image_uri) for outcome in outcomes) == list(range(count))
     for outcome in outcomes:
-        number = int(outcome.row.image_uri)
+        number = int(outcome.job.image_uri)
         if number % 7 == 3:
             assert isinstance(outcome, Refused)
             assert outcome.reason is Reason.NOT_FOUND
@@ -64,7 +61,7 @@ def test_every_row_comes_off_the_line_once(count, batch_size):
 
 
 def test_the_line_can_be_used_again_after_a_flush():
-    line = EmbeddingLine(_fetch, _decode, FakeEncoder(4), LIMITS)
+    line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS)
     try:
         assert len(_run(line, range(10))) == 10
         assert len(_run(line, range(10, 31))) == 21
@@ -75,12 +72,12 @@ def test_the_line_can_be_used_again_after_a_flush():
 def test_rows_on_the_line_are_bounded():
     inside, most, lock = 0, 0, threading.Lock()
 
-    def fetch(uri: str) -> bytes:
+    def fetch(uri: str, known: str) -> Fetched:
         nonlocal inside, most
         with lock:
             inside += 1
             most = max(most, inside)
-        return b"x" * 400
+        return Fetched(b"x" * 400, "")
 
     def decode(data: bytes) -> Picture:
         nonlocal inside
@@ -88,7 +85,7 @@ def test_rows_on_the_line_are_bounded():
             inside -= 1
         return Picture(np.ones((4, 4, 3), np.uint8), 1, 1)
 
-    line = EmbeddingLine(fetch, decode, FakeEncoder(4), LIMITS)
+    line = EmbeddingLine(fetch, decode, lambda: FakeEncoder(4), LIMITS)
     try:
         assert len(_run(line, range(200))) == 200
     finally:
@@ -105,7 +102,7 @@ def test_features_without_a_direction_are_refused(value):
             features[0] = value
             return features
 
-    line = EmbeddingLine(lambda uri: b"0", _decode, Broken(3), LIMITS)
+    line = EmbeddingLine(lambda uri, known: Fetched(b"0", ""), _decode, lambda: Broken(3), LIMITS)
     try:
         outcomes = _run(line, range(3))
     finally:
@@ -114,7 +111,7 @@ def test_features_without_a_direction_are_refused(value):
     assert next(outcome for outcome in outcomes if isinstance(outcome, Refused)).reason is Reason.NOT_FINITE
 
 
-@pytest.mark.parametrize("broken", ["fetch", "decode", "encode"])
+@pytest.mark.parametrize("broken", ["fetch", "decode", "encode", "load"])
 def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
     def fail(*_: object) -> None:
         raise ZeroDivisionError(broken)
@@ -125,7 +122,7 @@ def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
     line = EmbeddingLine(
         fail if broken == "fetch" else _fetch,  # type: ignore[arg-type]
         fail if broken == "decode" else _decode,  # type: ignore[arg-type]
-        encoder,
+        fail if broken == "load" else lambda: encoder,  # type: ignore[arg-type]
         LIMITS,
     )
     try:
@@ -133,3 +130,40 @@ def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
             _run(line, range(50))
     finally:
         line.close()
+
+
+def test_no_model_is_loaded_for_what_is_known():
+    def load() -> FakeEncoder:
+        raise AssertionError("expected no picture to need the model")
+
+    def find_known(digest: str) -> int | None:
+        return int(digest[:4], 16)
+
+    line = EmbeddingLine(_fetch, _decode, load, LIMITS, find_known)
+    jobs = [Job(str(index), "known" if index % 2 else "") for index in range(60)]
+    try:
+        outcomes = [outcome for job in jobs for outcome in line.push(job)] + list(line.flush())
+    finally:
+        line.close()
+    assert len(outcomes) == 60
+    for outcome in outcomes:
+        number = int(outcome.job.image_uri)
+        if number % 7 == 3:
+            assert isinstance(outcome, Refused)
+        elif number % 2:
+            assert outcome == Unchanged(outcome.job)
+        else:
+            digest = hashlib.sha256(str(number).encode()).hexdigest()
+            assert outcome == SameContent(outcome.job, f"v{number}", digest, int(digest[:4], 16))
+
+
+def test_a_failure_that_may_pass_is_known_as_one():
+    def fetch(uri: str, known: str) -> Fetched:
+        raise Rejected(Reason.TIMEOUT, uri, passing=uri == "1")
+
+    line = EmbeddingLine(fetch, _decode, lambda: FakeEncoder(4), LIMITS)
+    try:
+        outcomes = _run(line, range(2))
+    finally:
+        line.close()
+    assert {outcome.job.image_uri: outcome.passing for outcome in outcomes} == {"0": False, "1": True}

@@ -1,0 +1,71 @@
+"""The embed pipeline with a fake encoder, for tests that run it many times, here or in a process that is killed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from encoder.decode import DecodeOptions
+from pipelines import embed
+from pipelines.beam_flags import parse_beam_flags
+from store.location import Store
+from store.snapshot import SnapshotManifest, list_snapshots, read_manifest, snapshot_folder
+from tests.support.fakes import FakeEncoderSource
+from transforms.catalog import find_catalog
+from transforms.embeddings import EmbedOptions
+from transforms.fetch import FetchOptions
+from transforms.previous import PreviousSnapshot
+from transforms.snapshot import SnapshotRequest
+
+SOURCE = FakeEncoderSource()
+QUICK_FETCH = FetchOptions(connect_timeout_s=2, read_timeout_s=2, deadline_s=8, attempts=2, backoff_s=0.001)
+
+
+def embed_again(
+    catalog: Path,
+    store: Path,
+    *,
+    full: bool = False,
+    only_if_changed: bool = False,
+    max_stale_runs: int = 3,
+    source: FakeEncoderSource = SOURCE,
+    beam_flags: tuple[str, ...] = (),
+) -> SnapshotManifest:
+    """Embeds a catalog as `shelfmark embed` does, taking what the newest snapshot has."""
+    place = Store(str(store))
+    names = list_snapshots(place)
+    previous = None if full or not names else PreviousSnapshot.of(place, read_manifest(place, names[-1]))
+    snapshot, now = embed.started_now()
+    found = find_catalog(str(catalog))
+    options = EmbedOptions(
+        found.base,
+        DecodeOptions(source.image_size),
+        QUICK_FETCH,
+        previous=previous,
+        max_stale_runs=max_stale_runs,
+    )
+    request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed)
+    return embed.embed(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
+
+
+def rows_of(store: Path, manifest: SnapshotManifest, prefix: str = "part-") -> dict[str, dict[str, Any]]:
+    """image_id -> row, of the snapshot's files of one kind."""
+    folder = store / snapshot_folder(manifest.snapshot)
+    tables = [pq.read_table(folder / file.path) for file in manifest.files if file.path.startswith(prefix)]
+    rows = [row for table in tables for row in table.to_pylist()]
+    found = {row["image_id"]: row for row in rows}
+    assert len(found) == len(rows), "an image_id stands twice"
+    return found
+
+
+def write_catalog(path: Path, rows: list[dict[str, str]]) -> Path:
+    """A CSV with whatever columns the rows have."""
+    columns = sorted({name for row in rows for name in row} | {"image_uri"})
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
