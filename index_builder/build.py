@@ -26,6 +26,7 @@ from index_builder.searcher import Searcher
 from index_builder.shard import WORK_FOLDER, ShardTask, build_shard
 from index_builder.snapshot_rows import SnapshotRows
 from index_builder.tree_version import RunShards, TreeVersion
+from index_builder.update import build_trees
 from index_builder.version_files import describe_files, list_files, local_folder, open_version
 from store.building import BUILDING_FILE, Building
 from store.errors import GateRefused, StoreError
@@ -54,6 +55,8 @@ class IndexRequest:
         dimensions: Of the projection; None to have it chosen by measurement.
         workers: Shards built at once; None for one per processor, as far as memory allows.
         seed: Of every sample.
+        start_from: A version whose projection and settings are used again where they still reach the target, which
+            saves most of a build's time; None to choose everything anew.
     """
 
     snapshot: str | None = None
@@ -63,6 +66,7 @@ class IndexRequest:
     dimensions: int | None = None
     workers: int | None = None
     seed: int = 0
+    start_from: str | None = None
 
 
 def build_index(
@@ -73,7 +77,32 @@ def build_index(
     run_shards: RunShards | None = None,
     thumbnails_of: ThumbnailsOf = lambda _: lambda _: None,
 ) -> IndexManifest:
-    """Builds, measures and publishes a version.
+    """Builds, measures and publishes a version: `build_version`, and what becomes of it.
+
+    Raises:
+        UserError, StoreError: See `build_version`.
+        GateRefused: The target was not reached: the version is kept and not published.
+    """
+    manifest = build_version(store, request, say, run_shards=run_shards, thumbnails_of=thumbnails_of)
+    if not manifest.meets_target:
+        recall = manifest.recall
+        raise GateRefused(
+            f"recall@{recall['k']} {recall['measured']:.4f} is under the target {recall['target']}: "
+            f"version {manifest.version} is kept and not published; try more --dimensions or a lower --target_recall"
+        )
+    publish(store, manifest.version)
+    return manifest
+
+
+def build_version(
+    store: Store,
+    request: IndexRequest,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    run_shards: RunShards | None = None,
+    thumbnails_of: ThumbnailsOf = lambda _: lambda _: None,
+) -> IndexManifest:
+    """Builds, measures and commits a version; whether it reaches its target is in its manifest.
 
     Args:
         store: Holds the snapshot; gets the version.
@@ -83,9 +112,8 @@ def build_index(
         thumbnails_of: For a snapshot's name, image_uri -> data URI for the report, or None where there is no picture.
 
     Raises:
-        UserError: No snapshot, an empty one, or too little memory.
+        UserError: No snapshot, an empty one, no version to start from, or too little memory.
         StoreError: The snapshot is damaged or mixed, or the version cannot be written.
-        GateRefused: The target was not reached: the version is kept and not published.
     """
     began = time.perf_counter()
     snapshot = SnapshotRows.open(store, request.snapshot)
@@ -102,21 +130,15 @@ def build_index(
             store.remove_folder(f"{version_folder(version)}/{WORK_FOLDER}")
             say("writing the report")
             seconds = {"seconds": time.perf_counter() - began, **watch.seconds}
-            manifest = _describe(snapshot, plan, version, now, built, seconds)
+            manifest = _describe(snapshot, version, now, built, seconds)
             manifest = _finish(manifest, built, folder, thumbnails_of(manifest.snapshot))
         _check_reload(store, manifest, built)
         commit_version(store, manifest)
-    if not manifest.meets_target:
-        raise GateRefused(
-            f"recall@{request.k} {manifest.recall['measured']:.4f} is under the target {request.target_recall}: "
-            f"version {version} is kept and not published; try more --dimensions or a lower --target_recall"
-        )
-    publish(store, version)
     return manifest
 
 
 def _describe(
-    snapshot: SnapshotRows, plan: Plan, version: str, now: datetime.datetime, built: Built, seconds: dict[str, float]
+    snapshot: SnapshotRows, version: str, now: datetime.datetime, built: Built, seconds: dict[str, float]
 ) -> IndexManifest:
     packages = ("scann", "tensorflow", "numpy", "pyarrow")
     return IndexManifest(
@@ -126,7 +148,7 @@ def _describe(
         encoder=snapshot.manifest.encoder,
         vectors=snapshot.rows,
         shards=built.shards,
-        config={**built.config, "plan": dataclasses.asdict(plan)},
+        config=built.config,
         recall=built.recall,
         latency=built.latency,
         memory_bytes=built.memory_bytes,
@@ -177,8 +199,10 @@ def _build(
     run_shards: RunShards,
 ) -> Built:
     if plan.kind == "exact":
+        if request.start_from is not None:
+            say(f"few enough rows for exact search: nothing is taken over from version {request.start_from}")
         return build_exact(snapshot, plan, folder, request.k, request.target_recall, request.seed, watch)
-    return TreeVersion(
+    version_to_be = TreeVersion(
         store=store,
         snapshot=snapshot,
         version=version,
@@ -190,7 +214,8 @@ def _build(
         threads=max(1, processors() // plan.workers),
         say=say,
         watch=watch,
-    ).build(run_shards)
+    )
+    return build_trees(version_to_be, request.start_from, run_shards)
 
 
 def run_in_processes(tasks: Sequence[ShardTask], workers: int) -> None:

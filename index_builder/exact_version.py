@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def build_exact(
     point = {"recall": measured, "latency_ms": latency["single_ms_p50"], "queries_per_s": latency["queries_per_s"]}
     return Built(
         engine=engine,
-        config={"kind": "exact"},
+        config={"built": "anew", "kind": "exact", "plan": dataclasses.asdict(plan)},
         recall={
             "k": k,
             "target": target,

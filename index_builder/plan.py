@@ -22,6 +22,9 @@ MOST_DIMENSIONS = 512
 MOST_BLOCKS = 256
 """Of asymmetric hashing; ScaNN's fast path takes no more."""
 
+LEAST_ROWS_PER_LEAF = 16
+"""ScaNN ends the process on smaller leaves than it was told to expect."""
+
 SAMPLE_ROWS = 20_480
 TRAINING_ROWS = 50_000
 QUERIES = 1_000
@@ -120,7 +123,7 @@ def _plan_trees(rows: int, embedding_dim: int, memory_bytes: int, cpus: int, tri
     shard_rows = math.ceil(rows / shards)
     each = fixed + shard_rows * per_row
     workers = max(1, min(cpus, shards, (memory_bytes - coordinator) // each))
-    leaves = max(8, min(shard_rows // 16, round(0.8 * math.sqrt(shard_rows))))
+    leaves = max(8, min(shard_rows // LEAST_ROWS_PER_LEAF, round(0.8 * math.sqrt(shard_rows))))
     return Plan(
         kind="scann",
         rows=rows,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index_builder.plan import hash_blocks
+from index_builder.plan import LEAST_ROWS_PER_LEAF, hash_blocks
 from store.errors import StoreError, UserError
 
 Float32 = npt.NDArray[np.float32]
@@ -91,8 +91,9 @@ class Tree:
         rows, dimension = projected.shape
         if not np.isfinite(projected).all():
             raise ValueError("expected finite projected rows, found NaN or infinity")
-        if rows < 16 * options.leaves:
-            raise ValueError(f"expected at least {16 * options.leaves} rows for {options.leaves} leaves, found {rows}")
+        least = LEAST_ROWS_PER_LEAF * options.leaves
+        if rows < least:
+            raise ValueError(f"expected at least {least} rows for {options.leaves} leaves, found {rows}")
         scann = _scann()
         config = _config(dimension, min(rows, 100), options)
         with _silent():
@@ -166,7 +167,7 @@ num_neighbors: {neighbours}
 distance_measure {product}
 partitioning {{
   num_children: {options.leaves}
-  min_cluster_size: 16
+  min_cluster_size: {LEAST_ROWS_PER_LEAF}
   max_clustering_iterations: {_KMEANS_ITERATIONS}
   single_machine_center_initialization: RANDOM_INITIALIZATION
   partitioning_distance {squared}

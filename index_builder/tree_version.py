@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from index_builder.built import METHOD, Built, Stopwatch, describe_latency, measure, round_down, write_truth
-from index_builder.engine import CODES_FILE, SCALES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard
+from index_builder.dimension_choice import DimensionChoice
+from index_builder.engine import CODES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard
 from index_builder.plan import SAMPLE_ROWS, Plan
+from index_builder.previous import Previous
 from index_builder.projection import Basis, fit_basis
 from index_builder.searcher import PROJECTION_FILE
 from index_builder.shard import (
@@ -27,15 +29,16 @@ from index_builder.shard import (
 from index_builder.snapshot_rows import SnapshotRows
 from index_builder.tree import Tree, TreeOptions
 from index_builder.truth import TIES, ExactSearch, Queries
-from index_builder.tuning import MARGIN, Trial, Truth, fastest, pareto, try_settings
+from index_builder.tuning import MARGIN, Trial, Truth, fastest, pareto, repeat_trials, try_settings
 from index_builder.version_files import fetch_missing
 from store.index import version_folder
 from store.location import Store
 
+Float32 = npt.NDArray[np.float32]
+
 RunShards = Callable[[Sequence[ShardTask], int], None]
 """Builds shards, so many at once, wherever it likes; all are built when it returns."""
 
-_FIRST_DIMENSION = 128
 _MOST_CHOICES = 8
 
 
@@ -76,29 +79,57 @@ class TreeVersion:
             StoreError: Rows cannot be read or files not written.
         """
         basis, queries = self._sample()
-        choosing, measuring = queries.every_other()
         first, trials, trial = self._first_shard(basis, queries)
-        scale = basis.scale(trial.dimensions)
-        projection = basis.projection(trial.dimensions)
+        guide = Guide(queries, basis.components[:, : trial.dimensions], basis.scale(trial.dimensions))
+        engine, truth = self._all_shards(guide, first, trial.settings, run_shards)
+        if self.plan.shards > 1:
+            self.say("measuring settings over all shards")
+            with self.watch.time("tune_s"):
+                choosing = queries.every_other()[0]
+                trials = try_settings(
+                    engine, self.plan.leaves, trial.dimensions, choosing, _half(truth, 0), self.k, self.target
+                )
+        return self._measured(engine, trial.dimensions, trials, queries, truth)
+
+    def build_like(self, previous: Previous, run_shards: RunShards) -> Built:
+        """Builds and measures the version with another's projection and settings: nothing is chosen but among those.
+
+        Raises:
+            StoreError: Rows cannot be read or files not written.
+        """
+        with self.watch.time("sample_s"):
+            queries = Queries(*self.snapshot.sample(2 * self.plan.queries, self.seed))
+        guide = Guide(queries, previous.projection, np.ones(previous.dimensions, np.float32))
+        first = self._read_first(queries, guide.components)
+        with self.watch.time("train_s"):
+            self._save_first(train_tree(self.folder / shard_name(0), guide.scale, self.options()))
+        engine, truth = self._all_shards(guide, first, previous.trials[0].settings, run_shards)
+        with self.watch.time("measure_s"):
+            choosing = queries.every_other()[0]
+            trials = repeat_trials(engine, previous.trials, choosing, _half(truth, 0), self.k)
+        return self._measured(engine, previous.dimensions, trials, queries, truth)
+
+    def _all_shards(
+        self, guide: Guide, first: Ingested, settings: Settings, run_shards: RunShards
+    ) -> tuple[TreeEngine, Truth]:
+        """Builds all shards but the first; the index over all of them, and the queries' exact neighbours."""
+        projection = np.ascontiguousarray(guide.components * guide.scale)
         np.save(self.folder / PROJECTION_FILE, projection)
         tasks = self._tasks()
         if tasks:
             self.say(f"building {len(tasks)} more shards, {self.plan.workers} at once")
-            Guide(queries, basis.components[:, : trial.dimensions], scale).save(
-                self.store, version_folder(self.version)
-            )
+            guide.save(self.store, version_folder(self.version))
             with self.watch.time("shards_s"):
                 run_shards(tasks, self.plan.workers)
             fetch_missing(self.store, version_folder(self.version), self.folder)
-        truth = self._whole_truth(queries, first, [take_findings(task) for task in tasks])
-        engine = self._open(projection, trial.settings)
-        if tasks:
-            self.say("measuring settings over all shards")
-            with self.watch.time("tune_s"):
-                trials = try_settings(
-                    engine, self.plan.leaves, trial.dimensions, choosing, _half(truth, 0), self.k, self.target
-                )
-        own = [one for one in trials if one.dimensions == trial.dimensions]
+        truth = self._whole_truth(guide.queries, first, [take_findings(task) for task in tasks])
+        return self._open(projection, settings), truth
+
+    def _measured(
+        self, engine: TreeEngine, dimensions: int, trials: list[Trial], queries: Queries, truth: Truth
+    ) -> Built:
+        own = [one for one in trials if one.dimensions == dimensions]
+        measuring = queries.every_other()[1]
         with self.watch.time("measure_s"):
             chosen, measured = self._choose(engine, own, measuring, _half(truth, 1))
         return self._describe(engine.with_settings(chosen.settings), chosen, measured, trials, measuring, truth)
@@ -117,19 +148,36 @@ class TreeVersion:
 
     def _first_shard(self, basis: Basis, queries: Queries) -> tuple[Ingested, list[Trial], Trial]:
         """Builds the first shard, and with it chooses the dimension that all shards have."""
-        start, stop = self.plan.spans()[0]
-        folder = self.folder / shard_name(0)
-        self.say(f"reading {stop - start:,} of {self.plan.rows:,} rows")
-        found = ingest(self.snapshot, start, stop, folder, queries, self.k, basis.components)
-        self.watch.add("read_s", found.read_s)
-        self.watch.add("truth_s", found.truth_s)
+        found = self._read_first(queries, basis.components)
         truth = _half((found.truth_rows, found.truth_scores), 0)
-        choice = _DimensionChoice(self, basis, folder, queries.every_other()[0], truth)
+        choice = DimensionChoice(
+            folder=self.folder / shard_name(0),
+            plan=self.plan,
+            options=self.options(),
+            basis=basis,
+            queries=queries.every_other()[0],
+            truth=truth,
+            k=self.k,
+            target=self.target,
+            say=self.say,
+            watch=self.watch,
+        )
         tree, trials, trial = choice.run()
         with self.watch.time("train_s"):
-            tree.save(folder / TREE_FOLDER)
-        (folder / PROJECTED_FILE).unlink()
+            self._save_first(tree)
         return found, trials, trial
+
+    def _read_first(self, queries: Queries, components: Float32) -> Ingested:
+        start, stop = self.plan.spans()[0]
+        self.say(f"reading {stop - start:,} of {self.plan.rows:,} rows")
+        found = ingest(self.snapshot, start, stop, self.folder / shard_name(0), queries, self.k, components)
+        self.watch.add("read_s", found.read_s)
+        self.watch.add("truth_s", found.truth_s)
+        return found
+
+    def _save_first(self, tree: Tree) -> None:
+        tree.save(self.folder / shard_name(0) / TREE_FOLDER)
+        (self.folder / shard_name(0) / PROJECTED_FILE).unlink()
 
     def options(self) -> TreeOptions:
         """How every shard's tree is built."""
@@ -153,7 +201,7 @@ class TreeVersion:
             self.watch.add("truth_s", found.truth_s)
         return exact.best()
 
-    def _open(self, projection: np.ndarray[Any, Any], settings: Settings) -> TreeEngine:
+    def _open(self, projection: Float32, settings: Settings) -> TreeEngine:
         folders = [self.folder / shard_name(number) for number in range(self.plan.shards)]
         return TreeEngine([TreeShard.open(folder, self.plan.leaves) for folder in folders], projection, settings)
 
@@ -188,6 +236,7 @@ class TreeVersion:
                 **settings,
                 "training_rows": self.plan.training_rows,
                 "shards": self.plan.shards,
+                "plan": dataclasses.asdict(self.plan),
             },
             recall={
                 "k": self.k,
@@ -211,61 +260,6 @@ class TreeVersion:
         kept = [path for path in self.folder.rglob("*.npy") if path.name not in mapped]
         kept += list(self.folder.rglob("*.pb"))
         return sum(path.stat().st_size for path in kept)
-
-
-@dataclasses.dataclass
-class _DimensionChoice:
-    """Climbs from 128 dimensions towards whichever neighbour reaches the target faster."""
-
-    version: TreeVersion
-    basis: Basis
-    folder: Path
-    queries: Queries
-    truth: Truth
-
-    def run(self) -> tuple[Tree, list[Trial], Trial]:
-        """The best dimension's tree, all trials, and the best trial."""
-        tried = self.version.plan.dimensions
-        at = max((i for i, dimension in enumerate(tried) if dimension <= _FIRST_DIMENSION), default=0)
-        tree, trials = self._try(tried[at])
-        best = self._best(trials)
-        seen = list(trials)
-        for step in (-1, 1):
-            place, moved = at + step, False
-            while 0 <= place < len(tried):
-                other_tree, other_trials = self._try(tried[place])
-                seen += other_trials
-                other = self._best(other_trials)
-                if not self._beats(other, best):
-                    break
-                tree, best, moved = other_tree, other, True
-                place += step
-            if moved:
-                break
-        return tree, seen, best
-
-    def _try(self, dimension: int) -> tuple[Tree, list[Trial]]:
-        version = self.version
-        version.say(f"trying {dimension} dimensions")
-        scale = self.basis.scale(dimension)
-        with version.watch.time(f"train_{dimension}_s"):
-            tree = train_tree(self.folder, scale, version.options())
-        codes = np.load(self.folder / CODES_FILE, mmap_mode="r").view(np.ndarray)
-        shard = TreeShard(tree, version.plan.leaves, codes, np.load(self.folder / SCALES_FILE))
-        engine = TreeEngine([shard], self.basis.projection(dimension), Settings(1, version.k, version.k, version.k))
-        with version.watch.time("tune_s"):
-            return tree, try_settings(
-                engine, version.plan.leaves, dimension, self.queries, self.truth, version.k, version.target
-            )
-
-    def _best(self, trials: list[Trial]) -> Trial:
-        return fastest(trials, self.version.target + MARGIN)
-
-    def _beats(self, one: Trial, other: Trial) -> bool:
-        target = self.version.target + MARGIN
-        if (one.recall >= target) != (other.recall >= target):
-            return one.recall >= target
-        return one.latency_ms < other.latency_ms if one.recall >= target else one.recall > other.recall
 
 
 def _half(truth: Truth, which: int) -> Truth:

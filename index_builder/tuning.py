@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,15 +51,24 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """A point of the manifest's curve."""
-        settings = dataclasses.asdict(self.settings)
-        settings.pop("k")
         return {
             "recall": round(self.recall, 5),
             "latency_ms": round(self.latency_ms, 5),
             "queries_per_s": round(1000 / self.latency_ms, 1),
-            "dimensions": self.dimensions,
-            **settings,
+            **self.setting(),
         }
+
+    def setting(self) -> dict[str, int]:
+        """What the manifest's config calls these settings."""
+        settings = dataclasses.asdict(self.settings)
+        settings.pop("k")
+        return {"dimensions": self.dimensions, **settings}
+
+    @classmethod
+    def from_dict(cls, point: dict[str, Any], k: int) -> Trial:
+        """Reads what `to_dict` wrote, chosen for k neighbours."""
+        spent = (point["leaves_to_search"], point["first_candidates"], point["candidates"])
+        return cls(point["dimensions"], Settings(*spent, k), point["recall"], point["latency_ms"])
 
 
 def answers(engine: Engine, queries: Queries, k: int) -> Int64:
@@ -110,6 +119,16 @@ def try_settings(
     if not trials:
         raise UserError(f"--k {k}: expected fewer neighbours than a shard's trees can find; use a smaller k")
     return trials
+
+
+def repeat_trials(engine: TreeEngine, trials: Sequence[Trial], queries: Queries, truth: Truth, k: int) -> list[Trial]:
+    """The settings of some trials, measured on another engine; see `try_settings`."""
+    repeated = []
+    for trial in trials:
+        searching = engine.with_settings(trial.settings)
+        found = recall(answers(searching, queries, k), truth, k)
+        repeated.append(Trial(trial.dimensions, trial.settings, found, _latency_ms(searching, queries, k)))
+    return repeated
 
 
 def _recalls(

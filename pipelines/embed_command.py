@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from encoder.decode import RESIZE_MODES, DecodeOptions
-from encoder.source import PRECISIONS
+from encoder.source import PRECISIONS, KerasEncoderSource
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import LOG
@@ -19,8 +19,10 @@ from pipelines.summary import snapshot_document, snapshot_table
 from store.errors import UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
+from transforms.catalog import Catalog
 from transforms.embeddings import EmbedOptions
 from transforms.fetch import FetchOptions, ImageFetcher
+from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
@@ -151,21 +153,11 @@ def embed_catalog(
     beam_options = parse_beam_flags(beam_flags)
     snapshot, now = embed.started_now()
     fetch, hints = _fetch_options(flags), _resource_hints(flags)
-    fetcher = ImageFetcher(
-        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
-    )
-    catalog = embed.open_catalog(flags.catalog, store, snapshot, fetcher.fetch)
-    fetcher.close()
+    catalog = open_flagged_catalog(flags, store, snapshot)
     store.check_writable()
-    encoder = embed.EncoderRequest(**{name: getattr(flags, name) for name in _ENCODER_FLAGS})
-    source, weights = embed.prepare_encoder(store, encoder)
-    if not weights.trained:
-        LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
-    previous = None
-    if not flags.full:
-        previous, source, why_none = choose_previous(store, source)
-        if why_none:
-            LOG.info(why_none)
+    source, previous, why_none = choose_encoder(flags, store, store)
+    if why_none:
+        LOG.info(why_none)
     with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
         progress = os.path.join(scratch, "progress")
         Path(progress).touch()
@@ -180,6 +172,43 @@ def embed_catalog(
         )
         request = SnapshotRequest(snapshot, flags.catalog, now.isoformat(), flags.max_reject_ratio, only_if_changed)
         return embed.embed(catalog, source, store, request, options, beam_options)
+
+
+def open_flagged_catalog(flags: argparse.Namespace, scratch: Store, snapshot: str) -> Catalog:
+    """The catalog that the flags name; a table behind http(s) is copied to `scratch`.
+
+    Raises:
+        UserError: It cannot be had, or is no catalog.
+    """
+    fetcher = ImageFetcher(
+        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
+    )
+    try:
+        return embed.open_catalog(flags.catalog, scratch, snapshot, fetcher.fetch)
+    finally:
+        fetcher.close()
+
+
+def choose_encoder(
+    flags: argparse.Namespace, store: Store, scratch: Store
+) -> tuple[KerasEncoderSource, PreviousSnapshot | None, str]:
+    """The encoder that the flags name, its weights put into `scratch`, and the snapshot whose embeddings it can use.
+
+    Returns:
+        The encoder, the snapshot or None, and why there is none where one would be expected.
+
+    Raises:
+        UserError: The encoder cannot be had.
+        StoreError: A snapshot's manifest cannot be read.
+    """
+    encoder = embed.EncoderRequest(**{name: getattr(flags, name) for name in _ENCODER_FLAGS})
+    source, weights = embed.prepare_encoder(scratch, encoder)
+    if not weights.trained:
+        LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
+    if flags.full:
+        return source, None, ""
+    previous, source, why_none = choose_previous(store, source)
+    return source, previous, why_none
 
 
 def _fetch_options(flags: argparse.Namespace) -> FetchOptions:

@@ -15,6 +15,8 @@ from pipelines.flag_types import (
     positive,
 )
 from pipelines.index import add_index
+from pipelines.reindex import add_reindex
+from pipelines.runs import add_runs
 from pipelines.search import add_search
 from pipelines.versions import add_prune, add_rollback, add_versions
 
@@ -24,7 +26,17 @@ def build_parser() -> Parser:
     parser, commands = new_parser()
     add_demo(commands)
     _add_sample_catalog(commands)
-    for add in (add_embed, add_index, add_search, add_evaluate, add_versions, add_rollback, add_prune):
+    for add in (
+        add_embed,
+        add_index,
+        add_search,
+        add_evaluate,
+        add_versions,
+        add_rollback,
+        add_prune,
+        add_reindex,
+        add_runs,
+    ):
         add(commands)
     add_doctor(commands)
     return parser

@@ -20,6 +20,23 @@ def add_index(commands: Commands) -> None:
     parser: Parser = commands.add_parser("index", help=summary, description=summary, allow_abbrev=False)
     parser.add_argument("--store", required=True, metavar="URI", help="folder, gs:// or s3:// with the snapshot")
     parser.add_argument("--snapshot", metavar="NAME", help="default: the newest")
+    add_index_flags(parser)
+    parser.add_argument(
+        "--beam",
+        action="store_true",
+        help="build all shards but the first on Beam workers; flags that are not listed then go to Beam",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="build nothing: repeat the published version's measurement (or --version's), digests and all",
+    )
+    parser.add_argument("--version", metavar="NAME", help="with --check: the version")
+    add_output_flags(parser)
+
+
+def add_index_flags(parser: argparse._ActionsContainer) -> None:
+    """What says how an index is built; `reindex` has them too."""
     parser.add_argument(
         "--target_recall",
         type=recall_target,
@@ -39,18 +56,6 @@ def add_index(commands: Commands) -> None:
         help="such as 6GiB; a larger catalog is split into more shards; default: four fifths of what is free",
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="shards built at once; default: a processor each")
-    parser.add_argument(
-        "--beam",
-        action="store_true",
-        help="build all shards but the first on Beam workers; flags that are not listed then go to Beam",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="build nothing: repeat the published version's measurement (or --version's), digests and all",
-    )
-    parser.add_argument("--version", metavar="NAME", help="with --check: the version")
-    add_output_flags(parser)
 
 
 def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:

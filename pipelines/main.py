@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(EXIT_USER_ERROR, error)
     except GateRefused as error:
         return _fail(EXIT_GATE_REFUSED, error)
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted; nothing was committed")
+    except KeyboardInterrupt as error:
+        return _fail(130, str(error) or "interrupted; nothing was committed")
     except (StoreError, OSError, MemoryError) as error:
         if verbose:
             LOG.exception("details")
@@ -61,6 +61,10 @@ def _run(arguments: list[str]) -> int:
         from pipelines.embed_command import run_embed
 
         return run_embed(flags, rest)
+    if flags.command == "reindex":
+        from pipelines.reindex import run_reindex
+
+        return run_reindex(flags, rest)
     if flags.command == "index":
         from pipelines.index import run_index
 
@@ -74,6 +78,7 @@ def _run(arguments: list[str]) -> int:
 def _run_reader(flags: argparse.Namespace) -> int:
     """The commands that read or tend what others have built."""
     from pipelines.evaluate import run_evaluate
+    from pipelines.runs import run_runs
     from pipelines.search import run_search
     from pipelines.versions import run_prune, run_rollback, run_versions
 
@@ -83,6 +88,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
         "versions": run_versions,
         "rollback": run_rollback,
         "prune": run_prune,
+        "runs": run_runs,
     }
     return commands[flags.command](flags)
 

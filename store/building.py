@@ -7,13 +7,13 @@ import dataclasses
 import datetime
 import json
 import os
-import socket
 import threading
 import types
 
 from store.errors import StoreError
 from store.index import version_folder
 from store.location import Store
+from store.process import is_gone, now_text, this_host
 
 BUILDING_FILE = "building.json"
 
@@ -28,7 +28,7 @@ class Sign:
     Attributes:
         version: The version it writes.
         snapshot: The snapshot it reads.
-        host: The machine it runs on, and where there is one the process namespace: its pids mean nothing in another.
+        host: The machine it runs on, as `store.process` names it.
         pid: Its process.
         heartbeat_at: ISO 8601, UTC: when it last spoke.
     """
@@ -43,7 +43,7 @@ class Sign:
         """Whether it spoke within 15 minutes and, if it ran here, still runs."""
         if now - datetime.datetime.fromisoformat(self.heartbeat_at) > _DEAD_AFTER:
             return False
-        return self.host != _this_host() or _runs(self.pid)
+        return not is_gone(self.host, self.pid)
 
 
 class Building:
@@ -54,7 +54,7 @@ class Building:
 
     def __init__(self, store: Store, version: str, snapshot: str) -> None:
         self._store = store
-        self._sign = Sign(version, snapshot, _this_host(), os.getpid(), _now())
+        self._sign = Sign(version, snapshot, this_host(), os.getpid(), now_text())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -72,7 +72,7 @@ class Building:
             self._store.remove(_path(self._sign.version))
 
     def _write(self) -> None:
-        sign = dataclasses.replace(self._sign, heartbeat_at=_now())
+        sign = dataclasses.replace(self._sign, heartbeat_at=now_text())
         self._store.replace(_path(sign.version), json.dumps(dataclasses.asdict(sign)).encode() + b"\n")
 
     def _renew(self) -> None:
@@ -89,27 +89,6 @@ def read_sign(store: Store, version: str) -> Sign | None:
         return Sign(**json.loads(store.read(_path(version))))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def _this_host() -> str:
-    try:
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _path(version: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import functools
 import os
 import posixpath
 import shutil
@@ -19,20 +18,9 @@ import pyarrow as pa
 import pyarrow.fs
 
 from store.errors import StoreError, UserError
+from store.filesystem import has_folders, lists_folders, open_filesystem
 
 _COPY_BYTES = 1 << 22
-
-
-@functools.lru_cache(maxsize=16)
-def _open_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    if "://" not in uri:
-        return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
-    try:
-        return pyarrow.fs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(
-            f"--store {uri}: expected a local folder, gs://bucket/path or s3://bucket/path ({error})"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -42,8 +30,20 @@ def as_store_error(action: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cause = "no space left on device; free some space or choose another --store" if full else str(error)
+        said = " ".join(str(error).split())
+        cause = "no space left on device; free some space or choose another --store" if full else said
         raise StoreError(f"cannot {action} {path}: {cause}") from error
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        with as_store_error("read", path):
+            yield
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        raise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,21 +63,30 @@ class Store:
         return posixpath.join(self.uri.rstrip("/") or "/", path)
 
     def _locate(self, path: str) -> tuple[pyarrow.fs.FileSystem, str]:
-        filesystem, root = _open_filesystem(self.uri)
+        filesystem, root = open_filesystem(self.uri)
         return filesystem, posixpath.join(root, path) if path else root
 
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[pa.NativeFile]:
-        """Opens a new file for writing; it is whole once the context ends. Parents are made.
+        """Opens a new file for writing; it is whole once the context ends, and gone if an error ends it.
 
         Raises:
             StoreError: The file cannot be written (no space, no permission).
         """
         filesystem, full = self._locate(path)
         with as_store_error("write", self.full_path(path)):
-            filesystem.create_dir(posixpath.dirname(full), recursive=True)
-            with filesystem.open_output_stream(full) as stream:
+            if has_folders(filesystem):
+                filesystem.create_dir(posixpath.dirname(full), recursive=True)
+            stream = filesystem.open_output_stream(full)
+            try:
                 yield stream
+                stream.close()
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    stream.close()  # Arrow knows no other way to let go, and an object would look whole
+                with contextlib.suppress(OSError):
+                    filesystem.delete_file(full)
+                raise
 
     def replace(self, path: str, data: bytes) -> None:
         """Writes `data` so that a reader sees the old file or the whole new one, never a part.
@@ -109,27 +118,37 @@ class Store:
 
         Raises:
             FileNotFoundError: There is no such file.
+            StoreError: It cannot be read.
         """
         filesystem, full = self._locate(path)
-        with filesystem.open_input_stream(full, compression=None) as stream:
+        with _reading(self.full_path(path)), filesystem.open_input_stream(full, compression=None) as stream:
             return bytes(stream.read())
 
     def open(self, path: str) -> pa.NativeFile:
-        """Opens a file for random access (Parquet)."""
+        """Opens a file for random access (Parquet).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            StoreError: It cannot be opened.
+        """
         filesystem, full = self._locate(path)
-        return filesystem.open_input_file(full)
+        with _reading(self.full_path(path)):
+            return filesystem.open_input_file(full)
 
     def size_bytes(self, path: str) -> int | None:
         """The size of a file in bytes, or None where there is none."""
         filesystem, full = self._locate(path)
-        info: Any = filesystem.get_file_info(full)
+        with _reading(self.full_path(path)):
+            info: Any = filesystem.get_file_info(full)
         return int(info.size) if info.is_file else None
 
     def list(self, folder: str) -> list[str]:
         """Names of what lies directly in `folder`, sorted; empty where the folder does not exist."""
         filesystem, full = self._locate(folder)
-        infos = filesystem.get_file_info(pyarrow.fs.FileSelector(full, allow_not_found=True))
-        return sorted(info.base_name for info in infos)
+        deep = not lists_folders(filesystem)
+        with _reading(self.full_path(folder)):
+            infos: Any = filesystem.get_file_info(pyarrow.fs.FileSelector(full, allow_not_found=True, recursive=deep))
+        return sorted({posixpath.relpath(info.path, full).partition("/")[0] for info in infos})
 
     def local_path(self, path: str) -> Path | None:
         """Where a file or folder is on this machine's disk; None for an object store."""
@@ -195,11 +214,12 @@ class Store:
 
     def _walk(self, path: str) -> tuple[Any, ...]:
         filesystem, full = self._locate(path)
-        info: Any = filesystem.get_file_info(full)
-        if info.is_file:
-            return (info,)
-        selector = pyarrow.fs.FileSelector(full, allow_not_found=True, recursive=True)
-        return (info, *filesystem.get_file_info(selector))
+        with _reading(self.full_path(path)):
+            info: Any = filesystem.get_file_info(full)
+            if info.is_file:
+                return (info,)
+            selector = pyarrow.fs.FileSelector(full, allow_not_found=True, recursive=True)
+            return (info, *filesystem.get_file_info(selector))
 
     def check_writable(self) -> None:
         """Fails early when nothing can be written here.

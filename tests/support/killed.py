@@ -7,13 +7,14 @@ has no threads. What must hold after every kill is checked by the caller.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from store.location import Store
 
@@ -30,12 +31,7 @@ def killed_at_every_step(folder: Path, act: Callable[[], object], check: Callabl
         child = os.fork()
         if child == 0:
             _die_at(folder, step)
-            try:
-                act()
-            except BaseException:  # the child must never return into its parent's code
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
+            _run_in_child(act)
         status = os.waitpid(child, 0)[1]
         if not os.WIFSIGNALED(status):
             assert os.waitstatus_to_exitcode(status) == 0
@@ -71,6 +67,70 @@ def _count_before(name: str, count: Callable[[], None]) -> None:
         return plain(self, *arguments)
 
     setattr(Store, name, counted)
+
+
+def steps_of(folder: Path, act: Callable[[], object]) -> list[str]:
+    """The kinds of steps that the act takes, in the order they are first met; a kind leaves out names of runs."""
+    log = folder.parent / "steps"
+    child = os.fork()
+    if child == 0:
+        _before_every_step(folder, lambda step: _note(log, step))
+        _run_in_child(act)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return list(dict.fromkeys(log.read_text().splitlines()))
+
+
+def killed_before(folder: Path, act: Callable[[], object], step: str) -> bool:
+    """Runs the act until it is about to take a step of this kind; False where it got through without one."""
+    child = os.fork()
+    if child == 0:
+        _before_every_step(folder, lambda met: os.kill(os.getpid(), signal.SIGKILL) if met == step else None)
+        _run_in_child(act)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.waitstatus_to_exitcode(status) == 0
+    return False
+
+
+def _run_in_child(act: Callable[[], object]) -> NoReturn:
+    try:
+        act()
+    except BaseException:  # the child must never return into its parent's code
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _note(log: Path, step: str) -> None:
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"{step}\n")
+
+
+def _before_every_step(folder: Path, react: Callable[[str], None]) -> None:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.rename") and str(arguments[0]).startswith(str(folder)):
+            react(f"{event} {_kind(str(arguments[0]).removeprefix(str(folder)))}")
+
+    sys.addaudithook(hook)
+    for name in ("remove", "remove_folder", "create"):
+        _react_before(name, react)
+
+
+def _react_before(name: str, react: Callable[[str], None]) -> None:
+    plain = getattr(Store, name)
+
+    def watched(self: Store, path: str, *arguments: Any) -> Any:
+        react(f"{name} /{_kind(path)}")
+        return plain(self, path, *arguments)
+
+    setattr(Store, name, watched)
+
+
+def _kind(path: str) -> str:
+    path = re.sub(r"[0-9a-f]{12,}", "*", re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "*", path))
+    return re.sub(r"\d{5}", "*", path)
 
 
 def run_alone(module: str, function: str, folder: Path) -> int:

@@ -1,0 +1,59 @@
+"""The gates between a built version and the world: what each measures, and what to do when it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from index_builder.drift import Drift
+from store.index import IndexManifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gate:
+    """One gate's verdict.
+
+    Attributes:
+        gate: recall, shrink or overlap.
+        value: What was measured; None where there was nothing to measure, which passes.
+        limit: What it may not fall below (recall, overlap) or rise above (shrink).
+        passed: The verdict.
+        says: One line for a person.
+    """
+
+    gate: str
+    value: float | None
+    limit: float
+    passed: bool
+    says: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a run's record keeps it."""
+        return {"gate": self.gate, "value": self.value, "limit": self.limit, "passed": self.passed}
+
+
+def recall_gate(manifest: IndexManifest) -> Gate:
+    """Whether the version finds the neighbours that exact search finds."""
+    recall = manifest.recall
+    says = f"recall@{recall['k']} {recall['measured']:.4f}, expected at least --target_recall {recall['target']:g}"
+    return Gate("recall", recall["measured"], recall["target"], manifest.meets_target, says)
+
+
+def shrink_gate(drift: Drift, max_shrink: float) -> Gate:
+    """Whether the catalog kept its rows: half an export looks like a catalog too."""
+    says = (
+        f"{drift.vectors_before:,} -> {drift.vectors_after:,} pictures ({drift.gone:,} gone, {drift.added:,} added): "
+        f"{drift.shrink:.1%} fewer, expected at most --max_shrink {max_shrink:g}"
+    )
+    return Gate("shrink", drift.shrink, max_shrink, drift.shrink <= max_shrink, says)
+
+
+def overlap_gate(drift: Drift, min_overlap: float) -> Gate:
+    """Whether unchanged pictures still have the neighbours that they had."""
+    if drift.overlap is None:
+        return Gate("overlap", None, min_overlap, True, f"neighbours not compared: {drift.note}")
+    says = (
+        f"{drift.probes:,} unchanged pictures keep {drift.overlap:.1%} of their {drift.k} nearest neighbours, "
+        f"expected at least --min_overlap {min_overlap:g}"
+    )
+    return Gate("overlap", drift.overlap, min_overlap, drift.overlap >= min_overlap, says)

@@ -1,0 +1,165 @@
+"""`shelfmark reindex --dry_run`: what a run would do, told without fetching, embedding or writing anything."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
+
+from pipelines.beam_flags import is_local, parse_beam_flags
+from pipelines.embed import root_cause, started_now
+from pipelines.embed_command import choose_encoder, open_flagged_catalog
+from store.errors import StoreError, UserError
+from store.index import current_version, read_index_manifest
+from store.location import Store
+from transforms.catalog import Catalog, ReadCatalog, catalog_base
+from transforms.compare import CompareRows, differs
+from transforms.fetch import is_same_file, resolve_uri
+from transforms.previous import PreviousSnapshot
+from transforms.progress import ProgressFile
+from transforms.tally import Tally
+from transforms.tasks import Reuse, Task
+
+_FATES = ("unchanged", "relabelled", "asked", "changed", "new", "refused", "gone")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReindexPlan:
+    """What a run would find.
+
+    Attributes:
+        catalog_rows: In the catalog.
+        previous_snapshot: Whose embeddings would be used again; None where all are made anew.
+        why_anew: Why there is none where one would be expected.
+        rows: unchanged; relabelled (the picture as it was, other attributes); asked (its server would be); changed and
+            new (would be fetched); refused (no image_uri, or an image_id that stands twice); gone from the catalog.
+        published: The published version; None before the first.
+        published_snapshot: What it is made of.
+        steps: What would be done, in words.
+    """
+
+    catalog_rows: int
+    previous_snapshot: str | None
+    why_anew: str
+    rows: dict[str, int]
+    published: str | None
+    published_snapshot: str | None
+    steps: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --format json."""
+        return dataclasses.asdict(self)
+
+    def describe(self) -> str:
+        """For a person."""
+        lines = [
+            ("rows", f"{self.catalog_rows:,}"),
+            *((f"  {name}", f"{count:,}") for name, count in self.rows.items()),
+            ("snapshot", self.previous_snapshot or f"none to start from{': ' * bool(self.why_anew)}{self.why_anew}"),
+            ("published", f"{self.published} of snapshot {self.published_snapshot}" if self.published else "nothing"),
+            *(("would", step) for step in self.steps),
+        ]
+        return "\n".join(f"{name:<14}{value}" for name, value in lines)
+
+
+def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store) -> ReindexPlan:
+    """Compares the catalog with what the store has.
+
+    Raises:
+        UserError: A flag, the catalog or the encoder is wrong; or Beam is to run elsewhere.
+        StoreError: The store cannot be read.
+    """
+    beam_options = parse_beam_flags(beam_flags)
+    if not is_local(beam_options):
+        raise UserError("--dry_run compares on this machine: expected no --runner, or a local one")
+    published = current_version(store)
+    made_of = read_index_manifest(store, published).snapshot if published else None
+    with tempfile.TemporaryDirectory(prefix="shelfmark-plan-") as scratch:
+        catalog = open_flagged_catalog(flags, Store(scratch), started_now()[0])
+        _, previous, why_anew = choose_encoder(flags, store, Store(scratch))
+        counts = Path(scratch, "counts")
+        counts.touch()
+        pipeline = beam.Pipeline(options=beam_options)
+        _count(pipeline, catalog, previous, str(counts))
+        try:
+            pipeline.run().wait_until_finish()
+        except Exception as error:
+            raise StoreError(root_cause(str(error))) from error
+        found = collections.Counter(dict(_read_counts(counts)))
+    rows = {fate: found[fate] for fate in _FATES}
+    steps = _steps(rows, previous, published, made_of)
+    name = previous.name if previous else None
+    return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps)
+
+
+def _count(pipeline: beam.Pipeline, catalog: Catalog, previous: PreviousSnapshot | None, path: str) -> None:
+    rows = pipeline | "ReadCatalog" >> ReadCatalog(catalog)
+    row_count = rows | "CountRows" >> beam.combiners.Count.Globally()
+    same_base = previous is not None and catalog_base(previous.catalog) == catalog_base(catalog.uri)
+    compare = CompareRows(previous, same_base, AsSingleton(row_count), ProgressFile(""))
+    compared = rows | "CompareRows" >> compare
+    looks = compared[CompareRows.TASKS] | "LookAtSource" >> beam.Map(_look, catalog.base).with_output_types(str)
+    _ = (
+        (
+            looks | "CountLooks" >> beam.combiners.Count.PerElement(),
+            compared[CompareRows.TALLIES] | "CountCompared" >> beam.FlatMap(_counts_of),
+            row_count | "NameRows" >> beam.Map(lambda count: ("rows", count)),
+        )
+        | "AllCounts" >> beam.Flatten()
+        | "SumCounts" >> beam.CombinePerKey(sum)
+        | "WriteCount" >> beam.Map(_append, path)
+    )
+
+
+def _look(task: Task, base: str) -> str:
+    if task.reason:
+        return "refused"
+    if task.previous is None:
+        return "new"
+    if not task.known_version:
+        return "changed"
+    same = is_same_file(resolve_uri(task.row.image_uri, base), task.known_version)
+    if same is None:
+        return "asked"
+    if not same:
+        return "changed"
+    row = dataclasses.replace(task.row, source_version=task.known_version)
+    return "relabelled" if differs(Reuse(row, task.previous.place, ""), task.previous) else "unchanged"
+
+
+def _counts_of(tally: Tally) -> list[tuple[str, int]]:
+    work = collections.Counter(tally.work)
+    altered = work["altered"]
+    return [("unchanged", work["unchanged"] - altered), ("relabelled", altered), ("gone", work["gone"])]
+
+
+def _append(count: tuple[str, int], path: str) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{count[0]} {count[1]}\n")
+
+
+def _read_counts(path: Path) -> list[tuple[str, int]]:
+    pairs = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return [(name, int(count)) for name, count in pairs]
+
+
+def _steps(
+    rows: dict[str, int], previous: PreviousSnapshot | None, published: str | None, made_of: str | None
+) -> tuple[str, ...]:
+    fetched, asked = rows["changed"] + rows["new"], rows["asked"]
+    steps = []
+    if fetched or asked:
+        asking = f", ask the servers of {asked:,} more whether theirs changed" if asked else ""
+        steps.append(f"fetch {fetched:,} pictures{asking}")
+    if previous is None or fetched or rows["gone"] or rows["relabelled"]:
+        steps.append("commit a snapshot")
+    if steps or previous is None or made_of != previous.name:
+        steps.append(f"build a version, starting from {published}" if published else "build a version")
+        steps.append("publish it if it passes the gates, then prune")
+    return tuple(steps) or ("do nothing",)

@@ -1,0 +1,217 @@
+"""One at a time: a lease that a run holds on the whole store, on any kind of store, and that outlives no dead owner."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import threading
+import time
+import types
+import uuid
+from collections.abc import Callable
+
+from store.conditional import Versioned, read_versioned, write_if
+from store.errors import StoreError
+from store.location import Store
+from store.process import is_gone, this_host, utc_now
+
+LIFE_S = 120.0
+"""How long an owner may be silent before others take over; clocks may differ by less than this minus `_EVERY_S`."""
+
+_EVERY_S = 20.0
+_POLL_S = 5.0
+
+Clock = Callable[[], datetime.datetime]
+
+
+class LeaseHeld(StoreError):
+    """Another run holds the lease; the message says who, since when and until when at the latest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """What locks/<name>.json says; times are ISO 8601, UTC.
+
+    Attributes:
+        owner: Names one acquisition and no other.
+        host: Its machine, as `store.process` names it.
+        pid: Its process.
+        acquired_at: When it came.
+        heartbeat_at: When it last spoke.
+        life_s: How long it may be silent.
+        released: It has left.
+    """
+
+    owner: str
+    host: str
+    pid: int
+    acquired_at: str
+    heartbeat_at: str
+    life_s: float
+    released: bool
+
+    @property
+    def expires_at(self) -> datetime.datetime:
+        """When others may take over, unless it speaks again."""
+        return datetime.datetime.fromisoformat(self.heartbeat_at) + datetime.timedelta(seconds=self.life_s)
+
+    def is_alive(self, now: datetime.datetime) -> bool:
+        """Whether it has not left, not been silent for its life and, if it ran here, still runs."""
+        return not self.released and now <= self.expires_at and not is_gone(self.host, self.pid)
+
+    def to_json(self) -> bytes:
+        """One line of JSON, UTF-8."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+
+class Lease:
+    """The right to be the only one, from `acquire` to the end of the `with` block.
+
+    A thread renews it every 20 s. A run asks `check` before each step that others would see.
+    """
+
+    def __init__(self, store: Store, path: str, holder: Holder, token: str, clock: Clock) -> None:
+        self._store = store
+        self._path = path
+        self._holder = holder
+        self._token = token
+        self._clock = clock
+        self._lost = ""
+        self._one_writer = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    @classmethod
+    def acquire(
+        cls,
+        store: Store,
+        name: str = "reindex",
+        *,
+        wait_s: float = 0.0,
+        say: Callable[[str], object] = lambda line: None,
+        clock: Clock = utc_now,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Lease:
+        """Takes the lease where nobody alive holds it; of several that try at once, one gets it.
+
+        Args:
+            store: Where.
+            name: Of the lease.
+            wait_s: How long to wait for another's lease; math.inf for ever.
+            say: Told once who is waited for.
+            clock: The present, UTC.
+            sleep: Waits that many seconds.
+
+        Raises:
+            LeaseHeld: Another holds it still after `wait_s`.
+            StoreError: The store cannot be read or written, or the file is not a lease.
+            UserError: The store knows no conditional writes, or the client library for it is missing.
+        """
+        path = f"locks/{name}.json"
+        owner, waited_s = uuid.uuid4().hex, 0.0
+        while True:
+            found = read_versioned(store, path)
+            other = None if found is None else _parsed(store, path, found)
+            now = clock()
+            if other is None or not other.is_alive(now):
+                spoken = now.isoformat()
+                holder = Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False)
+                token = write_if(store, path, holder.to_json(), found.token if found else None)
+                if token is not None:
+                    return cls(store, path, holder, token, clock)
+                continue  # somebody else got it: the next reading says who
+            if waited_s >= wait_s:
+                raise LeaseHeld(f"{store.full_path(path)}: the lease is {_described(other)}; try again later, or pass --wait")
+            if not waited_s:
+                say(f"waiting: the lease is {_described(other)}")
+            pause_s = min(_POLL_S, wait_s - waited_s)
+            sleep(pause_s)
+            waited_s += pause_s
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        with contextlib.suppress(StoreError), self._one_writer:  # silence will tell; the block's end matters more
+            self._write(released=True)
+
+    def check(self) -> None:
+        """Renews the lease, so that what follows has its whole life to end.
+
+        Raises:
+            StoreError: Somebody else holds it now, or may: it could not be renewed for nearly its life.
+        """
+        with self._one_writer:
+            try:
+                self._write(released=False)
+            except StoreError as error:
+                self._expire(f": {error}")
+            if self._lost:
+                raise StoreError(f"{self._store.full_path(self._path)}: {self._lost}; nothing more is done")
+
+    def _keep(self) -> None:
+        while not self._stop.wait(_EVERY_S):
+            with contextlib.suppress(StoreError), self._one_writer:  # `check` says what is wrong, if it stays so
+                self._write(released=False)
+            if self._lost:
+                return
+
+    def _expire(self, why: str) -> None:
+        silent_s = (self._clock() - datetime.datetime.fromisoformat(self._holder.heartbeat_at)).total_seconds()
+        if not self._lost and silent_s > LIFE_S - _EVERY_S:  # a margin for others' clocks
+            self._lost = f"this run's lease could not be renewed for {silent_s:.0f} s{why}"
+
+    def _write(self, *, released: bool) -> None:
+        """Speaks, and once it has lost the lease never again.
+
+        Raises:
+            StoreError: The store is away; whether the word arrived is found out the next time.
+        """
+        if self._lost:
+            return
+        spoken = dataclasses.replace(self._holder, heartbeat_at=self._clock().isoformat(), released=released)
+        token = write_if(self._store, self._path, spoken.to_json(), self._token)
+        if token is None:
+            token = self._write_after_own(spoken)
+        if token is not None:
+            self._holder, self._token = spoken, token
+
+    def _write_after_own(self, spoken: Holder) -> str | None:
+        """Writes over this owner's own word, of which it never heard that it arrived; anything else is the end."""
+        found = read_versioned(self._store, self._path)
+        current = None if found is None else _parsed(self._store, self._path, found)
+        if found is not None and current is not None and current.owner == spoken.owner:
+            token = write_if(self._store, self._path, spoken.to_json(), found.token)
+            if token is not None:
+                return token
+        self._lost = (
+            "the file was deleted" if current is None else f"this run has lost its lease, {_described(current)}"
+        )
+        return None
+
+
+def _parsed(store: Store, path: str, found: Versioned) -> Holder:
+    try:
+        holder = Holder(**json.loads(found.data))
+        _ = holder.expires_at
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"{store.full_path(path)}: expected a lease, found {found.data[:60]!r}; delete it when nothing runs"
+        ) from error
+    return holder
+
+
+def _described(holder: Holder) -> str:
+    expires = holder.expires_at.isoformat(timespec="seconds")
+    return (
+        f"held by process {holder.pid} on {holder.host.split(' ')[0]} since {holder.acquired_at[:19]}, "
+        f"expires {expires[:19]} UTC unless renewed"
+    )

@@ -1,0 +1,58 @@
+"""A whole re-indexing run with a fake encoder and a small exact index: real steps, real lease, real gates."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from index_builder.build import IndexRequest
+from pipelines.reindex_run import ReindexRequest, ReindexRun
+from store.index import read_current, read_index_manifest
+from store.lease import Lease
+from store.location import Store
+from store.process import this_host
+from store.runs import RunRecord
+from store.snapshot import new_name, read_manifest
+from tests.support.small_embed import embed_again, rows_of
+from tests.support.versions import verify_files
+
+REQUEST = ReindexRequest(IndexRequest(k=3), max_shrink=0.5, min_overlap=0.2, keep=2)
+
+
+def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> ReindexRun:
+    """A run that has not started."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    record = RunRecord(
+        new_name(now), str(catalog), now.isoformat(), None, "running", "", None, None, None,
+        {}, {}, (), None, {}, {}, this_host(), os.getpid(),
+    )  # fmt: skip
+    return ReindexRun(
+        Store(str(store)),
+        request,
+        record,
+        lambda: embed_again(catalog, store, only_if_changed=True),
+        lambda _: None,
+        lambda _: lambda _: None,
+    )
+
+
+def reindex(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> RunRecord:
+    """One run under the store's lease."""
+    run = new_run(store, catalog, request)
+    with Lease.acquire(Store(str(store))) as lease:
+        run.run(lease.check)
+    return run.record
+
+
+def check_published(store: Path) -> str | None:
+    """The published version, every file of it and of its snapshot as it was written, and both of the same rows."""
+    place = Store(str(store))
+    current = read_current(place)
+    if current is None:
+        return None
+    manifest = read_index_manifest(place, current)
+    verify_files(place, manifest)
+    snapshot = read_manifest(place, manifest.snapshot)
+    assert len(rows_of(store, snapshot)) == manifest.vectors
+    return current
