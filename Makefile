@@ -7,7 +7,7 @@ STAMP := .venv/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench-embed bench-index clean
+.PHONY: demo test lint bench-embed bench-index bench-update bench-reindex image clean
 
 # Draws the sample catalog, embeds it, indexes it and searches it, in ./demo.
 demo: $(STAMP)
@@ -28,6 +28,15 @@ bench-embed: $(STAMP)
 bench-index: $(STAMP)
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.index_search $(ARGS)
+
+bench-update: $(STAMP)
+	@$(BIN)/python -m benchmarks.index_update $(ARGS)
+
+bench-reindex: $(STAMP)
+	@$(BIN)/python -m benchmarks.reindex_cost $(ARGS)
+
+image:
+	@docker build -f deploy/Dockerfile -t shelfmark:0.1.0 .
 
 clean:
 	@rm -rf .venv build demo dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -6,6 +6,16 @@ from setuptools import find_packages, setup
 
 PACKAGES = ["store", "encoder", "transforms", "index_builder", "serving", "samples", "pipelines"]
 
+AWS = ["apache-beam[aws]==2.77.0"]
+# What gs:// and Dataflow take of apache-beam[gcp], whose other thirty clients nothing here calls.
+GCP = [
+    "google-apitools==0.5.31",
+    "google-auth>=2,<3",
+    "google-auth-httplib2>=0.1,<0.3",
+    "google-cloud-dataflow-client>=0.13,<0.14",
+    "google-cloud-storage>=2.18.2,<4",
+]
+
 setup(
     name="shelfmark",
     version="0.1.0",
@@ -29,11 +39,11 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.17.1"],
-        "gcp": ["apache-beam[gcp]==2.77.0"],
-        "aws": ["apache-beam[aws]==2.77.0"],
+        "gcp": [*GCP],
+        "aws": [*AWS],
         "azure": ["apache-beam[azure]==2.77.0"],
         "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil"],
-        "dev": ["hypothesis", "mypy", "psutil", "pytest", "ruff"],
+        "dev": ["hypothesis", "mypy", "psutil", "pytest", "ruff", *AWS, *GCP],
     },
     entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},
 )

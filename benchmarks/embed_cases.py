@@ -100,6 +100,11 @@ def _run(source: EncoderSource, store: str, catalog: str) -> dict[str, Any]:
         request = SnapshotRequest(snapshot, catalog, now.isoformat(), 0.0)
         found = find_catalog(catalog)
         manifest = embed.embed(found, source, Store(store), request, options, parse_beam_flags([]))
+        if manifest.work["encoded"] != manifest.counts.catalog_rows:
+            raise SystemExit(
+                f"expected every row of {catalog} to be embedded, found {manifest.work['encoded']:,} of "
+                f"{manifest.counts.catalog_rows:,}: each needs a picture that can be read and an image_uri of its own"
+            )
         rate = steady_rate([record[0] for record in progress_file.records() if record[2]])
     return {
         "rows": manifest.counts.embedded,

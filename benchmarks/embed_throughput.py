@@ -1,6 +1,6 @@
 """Prints one table, every figure measured in this run, each case in a process of its own.
 
-python -m benchmarks.embed_throughput [--quick] [--json FILE]
+python -m benchmarks.embed_throughput [--quick] [--only PART]
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,38 @@ DISTINCT_PICTURES = 96
 def make_catalog(folder: Path, name: str, rows: int, side_px: int) -> Path:
     """A CSV of `rows` rows over 96 distinct JPEGs whose long side is `side_px`, textured as photographs are.
 
+    Every row has an image_uri of its own, for rows that share one are fetched and embedded once: each time through the
+    pictures goes by another link to their folder. Bytes may repeat, they are compared with earlier snapshots only.
+
     Returns:
         The table's path.
     """
-    pictures = folder / f"jpeg-{side_px}"
-    if not pictures.is_dir():
-        _make_pictures(folder, pictures, side_px)
-    files = sorted(pictures.iterdir())
-    table = folder / f"{name}.csv"
+    files = make_pictures(folder, side_px)
+    links = folder / f"rounds-{side_px}"
+    links.mkdir(exist_ok=True)
+    for number in range(-(-rows // len(files))):
+        link = links / f"{number:05d}"
+        if not link.is_symlink():
+            link.symlink_to(files[0].parent.absolute(), target_is_directory=True)
+    uris = (links / f"{row // len(files):05d}" / files[row % len(files)].name for row in range(rows))
+    return write_table(folder / f"{name}.csv", uris)
+
+
+def write_table(table: Path, image_uris: Iterable[Path]) -> Path:
+    """A CSV with one row for each picture; returns its path."""
     with open(table, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["item_id", "image_uri", "category"])
-        writer.writerows([f"item-{row:07d}", str(files[row % len(files)]), "sample"] for row in range(rows))
+        writer.writerows([f"item-{row:07d}", str(uri), "sample"] for row, uri in enumerate(image_uris))
     return table
+
+
+def make_pictures(folder: Path, side_px: int) -> list[Path]:
+    """The 96 JPEGs whose long side is `side_px`, drawn unless `folder` has them."""
+    pictures = folder / f"jpeg-{side_px}"
+    if not pictures.is_dir():
+        _make_pictures(folder, pictures, side_px)
+    return sorted(pictures.iterdir())
 
 
 def _make_pictures(folder: Path, pictures: Path, side_px: int) -> None:

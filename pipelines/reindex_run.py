@@ -165,7 +165,6 @@ class ReindexRun:
         self.note(gates=tuple(gate.to_dict() for gate in gates))
         _refuse_unless_passed(gates, version.version, before)
 
-
     def _prune_step(self) -> None:
         """Also where nothing was published: the run before may have died at this."""
         with self._timed("prune"):

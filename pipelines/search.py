@@ -132,6 +132,10 @@ def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> 
     from pipelines.query_encoder import QueryEncoder
     from transforms.fetch import FetchOptions, ImageFetcher
 
+    if any("://" in name for name in names):
+        from pipelines.beam_flags import open_file_systems
+
+        open_file_systems()
     fetcher = ImageFetcher(FetchOptions())
     pictures = []
     for name in names:

@@ -60,6 +60,9 @@ class Thumbnails:
 
 def open_thumbnails(base: str) -> Thumbnails:
     """Thumbnails of pictures below a folder or URL prefix."""
+    from pipelines.beam_flags import open_file_systems
+
+    open_file_systems()  # pictures that lie in a bucket are named as such, whatever the prefix
     return Thumbnails(base, ImageFetcher(_FETCH).fetch)
 
 

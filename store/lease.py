@@ -124,7 +124,9 @@ class Lease:
                     return cls(store, path, holder, token, clock)
                 continue  # somebody else got it: the next reading says who
             if waited_s >= wait_s:
-                raise LeaseHeld(f"{store.full_path(path)}: the lease is {_described(other)}; try again later, or pass --wait")
+                raise LeaseHeld(
+                    f"{store.full_path(path)}: the lease is {_described(other)}; try again later, or pass --wait"
+                )
             if not waited_s:
                 say(f"waiting: the lease is {_described(other)}")
             pause_s = min(_POLL_S, wait_s - waited_s)

@@ -196,7 +196,10 @@ class Store:
         """
         filesystem, full = self._locate(path)
         with as_store_error("delete", self.full_path(path)), contextlib.suppress(FileNotFoundError):
-            filesystem.delete_dir(full)
+            if lists_folders(filesystem):
+                filesystem.delete_dir(full)
+            else:  # there is no folder apart from what is in it
+                filesystem.delete_dir_contents(full, missing_dir_ok=True)
 
     def newest_change(self, path: str) -> datetime.datetime | None:
         """When a file below a folder last changed (UTC), or a file itself; a folder without files tells its own age.

@@ -76,6 +76,7 @@ def test_store_needs_only_numpy_and_pyarrow() -> None:
     [
         ("store, encoder, encoder.spec, encoder.decode, transforms.fetch", {"tensorflow"}),
         ("store", {"tensorflow", "apache_beam"}),
+        ("store.conditional, store.lease, store.location", {"boto3", "botocore", "google.cloud.storage"}),
     ],
 )
 def test_light_modules_import_nothing_heavy(modules: str, forbidden: set[str]) -> None:

@@ -191,6 +191,18 @@ class ImageFetcher:
             raise _rejected_remote(error, uri) from error
 
 
+def is_same_file(uri: str, known: str) -> bool | None:
+    """Whether a file is still of a known version, told by its name's entry alone; None for what is no local file."""
+    scheme = _scheme_of(uri)
+    if scheme not in ("", "file"):
+        return None
+    try:
+        status = os.stat(_path_of(uri) if scheme else uri)
+    except (OSError, ValueError):
+        return False
+    return of_file(status.st_size, status.st_mtime_ns, time.time()) == known
+
+
 def _scheme_of(uri: str) -> str:
     r"""The scheme in lower case, "" for a path. Needs "://": C:\shoes.jpg and red:1.jpg are file names."""
     match = _SCHEME.match(uri)

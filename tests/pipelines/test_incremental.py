@@ -237,3 +237,33 @@ def test_only_a_snapshot_of_the_same_encoder_is_used_again(tmp_path, spec, preci
 def test_a_store_without_snapshots_needs_no_explanation(tmp_path):
     store = Store(str(tmp_path))
     assert choose_previous(store, KerasEncoderSource(store, SPEC, "auto"))[::2] == (None, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runner",
+    [
+        pytest.param(("--direct_running_mode=multi_processing", "--direct_num_workers=2"), id="multi_processing"),
+        pytest.param(("--runner=PrismRunner",), id="prism", marks=pytest.mark.prism),
+    ],
+)
+def test_every_runner_finds_the_same_change(tmp_path, runner):
+    if "--runner=PrismRunner" in runner:
+        runner = (*runner, f"--prism_location={os.environ['SHELFMARK_PRISM']}")
+    rows = draw(tmp_path, 60)
+    catalog = write_catalog(tmp_path / "c.csv", rows)
+    embed_again(catalog, tmp_path / "store", beam_flags=runner)
+    put(tmp_path / "3.jpg", 1003, when=2)
+    put(tmp_path / "4.jpg", 4, when=2)
+    write_catalog(catalog, [{**row, "colour": "blue"} for row in rows[1:]])
+    shutil.copytree(tmp_path / "store", tmp_path / "other")
+    here = embed_again(catalog, tmp_path / "store", only_if_changed=True)
+    there = embed_again(catalog, tmp_path / "other", only_if_changed=True, beam_flags=runner)
+    assert (there.counts, there.work) == (here.counts, here.work)
+    assert (there.work["encoded"], there.work["fetched"], there.work["gone"]) == (1, 2, 1)
+    expected, found = rows_of(tmp_path / "store", here), rows_of(tmp_path / "other", there)
+    assert found.keys() == expected.keys()
+    for image_id, row in found.items():
+        assert {**row, "embedding": None} == {**expected[image_id], "embedding": None}
+        np.testing.assert_allclose(row["embedding"], expected[image_id]["embedding"], atol=1e-6)
+    assert embed_again(catalog, tmp_path / "other", only_if_changed=True, beam_flags=runner).files == ()

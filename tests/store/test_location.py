@@ -6,14 +6,44 @@ import uuid
 
 import pytest
 
-from store.errors import StoreError
+from store.errors import StoreError, UserError
 from store.location import Store
+from tests.support import gcs_server as gcs
+from tests.support import s3_server as s3
+from tests.support.faulty_proxy import FAULTS, FaultyProxy
 
 
-@pytest.fixture(params=["local", "objects"])
+@pytest.fixture(
+    params=["local", "memory", pytest.param("s3", marks=pytest.mark.s3), pytest.param("gcs", marks=pytest.mark.gcs)]
+)
 def store(request, tmp_path):
-    """A local folder, and a file system in memory that is handled as an object store is."""
+    """A local folder, a file system in memory that is handled as no disk is, and buckets on real servers."""
+    if request.param in ("s3", "gcs"):
+        return request.getfixturevalue(f"{request.param}_store")
     return Store(str(tmp_path / "store") if request.param == "local" else f"mock:///{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def s3_store(s3_server, monkeypatch):
+    point_to(monkeypatch, s3.s3_environment(s3_server.url))
+    return Store(f"s3://{s3.new_bucket(s3_server.url)}/a store")
+
+
+@pytest.fixture
+def gcs_store(gcs_server, monkeypatch):
+    point_to(monkeypatch, gcs.gcs_environment(gcs_server.url))
+    return Store(f"gs://{gcs.new_bucket(gcs_server.url)}/a store")
+
+
+def point_to(monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def keys(server, store):
+    bucket = store.uri.split("/")[2]
+    listed = s3.s3_client(server.url).list_objects_v2(Bucket=bucket).get("Contents", [])
+    return [entry["Key"] for entry in listed]
 
 
 def test_only_a_local_store_has_paths_on_this_machine(tmp_path):
@@ -40,6 +70,61 @@ def test_an_upload_that_fails_leaves_nothing(store, tmp_path, small_disk):
     with pytest.raises(StoreError, match="no space left"):
         full.upload(tmp_path / "source", "a/file")
     assert full.list("a") == []
+
+
+def test_a_file_that_an_error_cuts_short_does_not_look_whole(store):
+    def write_a_part():
+        with store.create("a/file") as stream:
+            stream.write(bytes(11_000_000))  # more than one part of an upload
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_a_part()
+    assert store.size_bytes("a/file") is None
+
+
+@pytest.mark.s3
+def test_writing_leaves_no_object_but_the_file(s3_store, s3_server, tmp_path):
+    (tmp_path / "source").write_bytes(b"1")
+    s3_store.replace("a/x", b"1")
+    s3_store.upload(tmp_path / "source", "b/c/y")
+    with s3_store.create("d/z") as stream:
+        stream.write(b"1")
+    assert keys(s3_server, s3_store) == ["a store/a/x", "a store/b/c/y", "a store/d/z"]
+
+
+@pytest.mark.s3
+def test_every_request_gets_through_to_a_server_that_fails_one_in_eight(s3_store, s3_server, monkeypatch):
+    with FaultyProxy(s3_server.port, every=8) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        for number in range(40):
+            s3_store.replace(f"a/{number:02}", b"%d" % number)
+        with s3_store.create("a/large") as stream:
+            for _ in range(6):
+                stream.write(os.urandom(5_000_000))
+        assert [s3_store.read(f"a/{number:02}") for number in range(40)] == [b"%d" % number for number in range(40)]
+        assert s3_store.size_bytes("a/large") == 30_000_000
+        assert len(s3_store.list("a")) == 41
+        s3_store.remove_folder("a")
+        assert s3_store.list("a") == []
+        assert set(proxy.faults) == set(FAULTS)
+
+
+@pytest.mark.s3
+def test_what_a_server_refuses_is_one_line(s3_store, monkeypatch):
+    with pytest.raises(StoreError, match=r"cannot write s3://no-such-bucket/store/x: [^\n]+$"):
+        Store("s3://no-such-bucket/store").replace("x", b"1")
+    with pytest.raises(FileNotFoundError):
+        s3_store.read("missing")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    with pytest.raises(UserError, match="AWS_ENDPOINT_URL: expected http://host:port"):
+        s3_store.list("x")
+
+
+@pytest.mark.parametrize("uri", ["s3://", "gs:///path"])
+def test_a_uri_without_bucket_is_the_callers_mistake(uri):
+    with pytest.raises(UserError, match="expected a bucket's name"):
+        Store(uri).list("x")
 
 
 def test_what_is_removed_is_gone_and_the_rest_stays(store):
