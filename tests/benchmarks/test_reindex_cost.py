@@ -13,7 +13,16 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.pictures import make_catalog, make_pictures
-from benchmarks.reindex_cost import ChangingCatalog, Cost, check_work, draw_figure, header, line_of, measure
+from benchmarks.reindex_cost import (
+    ChangingCatalog,
+    Cost,
+    check_work,
+    draw_figure,
+    header,
+    line_of,
+    measure,
+    run_command,
+)
 from pipelines.main import main as shelfmark
 from tests.support.small_embed import embed_again
 from transforms.source_version import RACY_S
@@ -62,9 +71,9 @@ def test_a_night_changes_as_many_pictures_as_asked_and_none_into_what_was_there_
     assert all(time.time() - when / 1e9 > RACY_S for _, when in seen[-1].values())
 
 
+@pytest.mark.slow
 def test_every_case_runs_and_does_what_had_changed(folder):
     costs = list(measure(folder, 60, [0.0, 0.1], "mobilenetv3small", SIDE_PX, run_here))
-    print(costs)
     assert [(cost.embedded, cost.reused, cost.fetched) for cost in costs] == [
         (60, 0, 60),
         (0, 60, 0),
@@ -73,6 +82,13 @@ def test_every_case_runs_and_does_what_had_changed(folder):
     ]
     assert [cost.share for cost in costs] == [None, 0.0, 0.1, None]
     assert all(cost.seconds > 0 for cost in costs)
+
+
+def test_a_command_runs_in_a_process_of_its_own(tmp_path):
+    drawn = run_command(["sample-catalog", str(tmp_path / "c"), "--items", "1", "--views", "2", "--format", "json"])
+    assert drawn == {"catalog": str(tmp_path / "c" / "catalog.csv"), "pictures": 2}
+    with pytest.raises(RuntimeError, match=r"expected exit 0, found 2:\n.*unknown-command"):
+        run_command(["unknown-command"])
 
 
 def test_a_run_that_did_something_else_is_refused(folder):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from store.errors import StoreError
@@ -161,7 +161,23 @@ class Expected:
         self.stale_runs = {name: mark["stale_runs"] for name, mark in stale.items()}
 
 
-@settings(max_examples=14)
+# A picture changes and its catalog says so while its server is down: mended, it must be fetched.
+_CHANGED_WHILE_DOWN = [
+    ([("give_version", 0, True)], None),
+    ([("break_server", True), ("change_picture", "tagged", 0, 5)], None),
+    ([("break_server", False)], None),
+]
+# A row moves to a picture that has the content of another, and back, with crashes between.
+_MOVED_AND_BACK = [
+    ([("change_uri", 0, "file", 1), ("remove", 1)], 1),
+    ([("change_uri", 0, "tagged", 0), ("delete_picture", "file", 1)], 0),
+    ([("break_server", True), ("change_attribute", 0, "blue")], 2),
+]
+
+
+@settings(max_examples=12)
+@example([(0, "tagged", 1)], _CHANGED_WHILE_DOWN)
+@example([(0, "tagged", 1), (1, "file", 2)], _MOVED_AND_BACK)
 @given(st.lists(st.tuples(slots, places, numbers), min_size=1, max_size=5), nights)
 def test_after_every_run_the_store_equals_a_full_rebuild(first, then):
     with tempfile.TemporaryDirectory() as scratch, ChangingServer() as server:

@@ -122,7 +122,7 @@ def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
     line = EmbeddingLine(
         fail if broken == "fetch" else _fetch,  # type: ignore[arg-type]
         fail if broken == "decode" else _decode,  # type: ignore[arg-type]
-        fail if broken == "load" else lambda: encoder,  # type: ignore[arg-type]
+        fail if broken == "load" else lambda: encoder,
         LIMITS,
     )
     try:
