@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from index_builder.rows import ROWS_FILE
 from index_builder.searcher import Searcher
@@ -21,6 +20,7 @@ from index_builder.version_files import open_version
 from store.errors import StoreError, UserError
 from store.index import IndexManifest, read_index_manifest
 from store.location import Store, as_store_error
+from store.parts import open_part
 from store.snapshot import read_manifest, snapshot_folder
 
 Float32 = npt.NDArray[np.float32]
@@ -36,6 +36,8 @@ _FIRST_DRAW, _NEXT_DRAW, _MOST_DRAWN = 2, 8, 64
 """Candidates per probe wanted, in the first draw, then this many times as many, at most so many."""
 
 _READERS = 8
+
+_ALL_TIE = f"each probe has more than {TIES} neighbours that tie: copies cannot be told apart"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Drift:
         overlap: Mean overlap@k of the probes' neighbours, from 0 to 1; None without probes.
         k: Neighbours compared.
         note: Why there is no overlap; "" where there is one.
+        trivial: There is none because nothing could have moved: a version of one picture, or of copies of one.
     """
 
     before: str
@@ -67,6 +70,7 @@ class Drift:
     overlap: float | None
     k: int
     note: str = ""
+    trivial: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ class _Side:
 def _read_identity(store: Store, path: str, rows: Int64) -> pa.Table:
     """image_id and content_sha256 of rows of one part, given by rising numbers within it."""
     columns = ["image_id", "content_sha256"]
-    with as_store_error("read", store.full_path(path)), pq.ParquetFile(store.open(path), pre_buffer=False) as parquet:
+    with as_store_error("read", store.full_path(path)), open_part(store, path) as parquet:
         meta = parquet.metadata
         starts = np.cumsum([0, *(meta.row_group(number).num_rows for number in range(meta.num_row_groups))])
         bounds = np.searchsorted(rows, starts)
@@ -211,7 +215,13 @@ def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k
     old, new = _Side(store, before), _Side(store, after)
     common = sum(old.count_of(block) for _, block in new.blocks())
     vectors_before, vectors_after = old.manifest.vectors, new.manifest.vectors
-    used, overlap, note = _overlap(old, new, probes, k, seed) if common else (0, None, "no picture is in both versions")
+    trivial = min(vectors_before, vectors_after) < 2
+    if trivial:
+        used, overlap, note = 0, None, "a version of one picture has no neighbours"
+    elif not common:
+        used, overlap, note = 0, None, "no picture is in both versions"
+    else:
+        used, overlap, note = _overlap(old, new, probes, k, seed)
     return Drift(
         before=before,
         after=after,
@@ -224,23 +234,25 @@ def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k
         overlap=overlap,
         k=k,
         note=note,
+        trivial=trivial or note == _ALL_TIE,
     )
 
 
 def _overlap(old: _Side, new: _Side, probes: int, k: int, seed: int) -> tuple[int, float | None, str]:
     """How many probes were compared, their mean overlap, and why there is none."""
-    if min(old.manifest.vectors, new.manifest.vectors) < 2:
-        return 0, None, "a version of one picture has no neighbours"
     try:
         old_rows, new_rows = _draw_probes(old, new, probes, seed)
+        before = old.neighbours(old_rows, k)
     except UserError as error:
         return 0, None, f"{error}: it was pruned, unchanged pictures cannot be told"
+    except StoreError as error:  # the new version's snapshot was read to its end a moment ago
+        return 0, None, f"the snapshot of {old.manifest.version} is damaged: {error}"
     if not len(new_rows):
         return 0, None, "no picture drawn is unchanged"
-    pairs = zip(old.neighbours(old_rows, k), new.neighbours(new_rows, k), strict=True)
+    pairs = zip(before, new.neighbours(new_rows, k), strict=True)
     shares = [_shared(one, other, k) for one, other in pairs if one.complete and other.complete]
     if not shares:
-        return 0, None, f"each probe has more than {TIES} neighbours that tie: copies cannot be told apart"
+        return 0, None, _ALL_TIE
     return len(shares), float(np.mean(shares)), ""
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from store.errors import StoreError, UserError
 from store.location import Store, as_store_error
+from store.parts import open_part
 from store.schema import FINGERPRINT_KEY
 from store.snapshot import SnapshotManifest, list_snapshots, read_manifest, snapshot_folder
 
@@ -85,21 +86,13 @@ class SnapshotRows:
             if not file.path.startswith("part-"):
                 continue
             path = f"{self._folder}/{file.path}"
-            with self._open(path) as parquet:
+            with open_part(self._store, path) as parquet:
                 self._check_part(path, parquet.schema_arrow)
                 for number in range(parquet.metadata.num_row_groups):
                     rows = parquet.metadata.row_group(number).num_rows
                     groups.append(_RowGroup(path, number, start, rows))
                     start += rows
         return groups
-
-    def _open(self, path: str) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self._store.open(path), pre_buffer=False)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self._store.full_path(path)}: listed in the snapshot's manifest, found none") from error
-        except pa.ArrowInvalid as error:
-            raise StoreError(f"{self._store.full_path(path)}: expected Parquet: {error}") from error
 
     def _check_part(self, path: str, schema: pa.Schema) -> None:
         expected = str(self.manifest.encoder["fingerprint"])
@@ -129,7 +122,7 @@ class SnapshotRows:
             if group.start + group.rows <= start or group.start >= stop:
                 continue
             if group.path != path:
-                path, parquet = group.path, self._open(group.path)
+                path, parquet = group.path, open_part(self._store, group.path)
             assert parquet is not None
             yield from self._read_group(parquet, group, start, stop, _COLUMNS if ids else ["embedding"])
 

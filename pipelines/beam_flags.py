@@ -26,7 +26,7 @@ def parse_beam_flags(flags: list[str]) -> PipelineOptions:
     known, unknown = _split_known(flags)
     options = PipelineOptions(known + unknown)
     if unknown and is_local(options):
-        raise UserError(f"unknown flag {unknown[0]}: see shelfmark embed --help and Beam's pipeline options")
+        raise UserError(f"unknown flag {unknown[0]}: see --help, and Beam's pipeline options")
     options.view_as(SetupOptions).save_main_session = False
     open_file_systems(options)
     return options

@@ -33,13 +33,13 @@ from store.snapshot import (
     read_manifest,
     snapshot_folder,
 )
-from transforms.catalog import Catalog, ReadCatalog, catalog_base, find_catalog
+from transforms.catalog import Catalog, ReadCatalog, find_catalog
 from transforms.compare import CompareRows
 from transforms.copies import CopyReused
 from transforms.embeddings import ChooseEncoder, EmbedOptions, EmbedShards, EncoderSource
 from transforms.progress import ProgressFile
 from transforms.shards import ShardTasks
-from transforms.snapshot import CommitSnapshot, SnapshotRequest, SumTallies, is_wanted
+from transforms.snapshot import CommitSnapshot, SnapshotRequest, SumTallies, Verdict, judge
 from transforms.tables import table_kind
 
 
@@ -135,8 +135,7 @@ def build_pipeline(
     _ = row_count | "AnnounceTotal" >> beam.Map(_announce, progress)
     count = AsSingleton(row_count)
     spec = AsSingleton(rows | "ChooseEncoder" >> ChooseEncoder(source, options))
-    same_base = previous is not None and catalog_base(previous.catalog) == catalog_base(catalog.uri)
-    compared = rows | "CompareRows" >> CompareRows(previous, same_base, count, progress)
+    compared = rows | "CompareRows" >> CompareRows(previous, catalog, count, progress)
     task_count = compared[CompareRows.TASKS] | "CountTasks" >> beam.combiners.Count.Globally()
     embedded = (
         compared[CompareRows.TASKS]
@@ -145,14 +144,14 @@ def build_pipeline(
     )
     tallies = (compared[CompareRows.TALLIES], embedded[EmbedShards.TALLIES])
     done = tallies | "AllTallies" >> beam.Flatten() | "SumTallies" >> SumTallies()
-    wanted = AsSingleton(done | "IsWanted" >> beam.Map(is_wanted, request, previous))
+    verdict = AsSingleton(done | "Judge" >> beam.Map(judge, request, previous).with_output_types(Verdict))
     reused = (compared[CompareRows.REUSED], embedded[EmbedShards.REUSED])
     _ = (
         reused
         | "AllReused" >> beam.Flatten()
-        | "CopyReused" >> CopyReused(previous, store, folder, spec, wanted)
+        | "CopyReused" >> CopyReused(previous, store, folder, spec, verdict)
         | "SumCopies" >> SumTallies()
-        | "CommitSnapshot" >> CommitSnapshot(store, request, previous, AsSingleton(done), count, spec, wanted)
+        | "CommitSnapshot" >> CommitSnapshot(store, request, previous, AsSingleton(done), count, spec, verdict)
     )
 
 
@@ -206,11 +205,20 @@ def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:
     if store.size_bytes(f"{folder}/{REFUSED}") is None:
         raise StoreError("the pipeline ended without a snapshot and without a refusal; look at the runner's log")
     refused = SnapshotManifest.from_json(store.read(f"{folder}/{REFUSED}"))
+    raise GateRefused(_refusal(refused, request, store.full_path(folder)))
+
+
+def _refusal(refused: SnapshotManifest, request: SnapshotRequest, folder: str) -> str:
+    counts = refused.counts
+    if counts.reject_ratio <= request.max_reject_ratio:
+        return (
+            f"not committed: expected at least {request.least_rows:,} pictures, as the published version has so many "
+            f"(--max_shrink), found {counts.embedded + counts.reused:,}; is the catalog whole?"
+        )
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.rejected_by_reason.items())
-    raise GateRefused(
-        f"not committed: {refused.counts.rejected:,} of {refused.counts.catalog_rows:,} rows were rejected "
-        f"({reasons}), more than --max_reject_ratio {request.max_reject_ratio:g}; the rejects are listed in "
-        f"{store.full_path(folder)}/rejected-*.parquet"
+    return (
+        f"not committed: {counts.rejected:,} of {counts.catalog_rows:,} rows were rejected ({reasons}), more than "
+        f"--max_reject_ratio {request.max_reject_ratio:g}; the rejects are listed in {folder}/rejected-*.parquet"
     )
 
 

@@ -138,9 +138,21 @@ def run_embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
 
 
 def embed_catalog(
-    flags: argparse.Namespace, beam_flags: list[str], store: Store, *, only_if_changed: bool = False
+    flags: argparse.Namespace,
+    beam_flags: list[str],
+    store: Store,
+    *,
+    only_if_changed: bool = False,
+    least_rows: int = 0,
 ) -> SnapshotManifest:
     """Embeds what the flags say.
+
+    Args:
+        flags: As `add_embedding_flags` has them.
+        beam_flags: Those for Beam.
+        store: Gets the snapshot.
+        only_if_changed: See SnapshotRequest.
+        least_rows: See SnapshotRequest.
 
     Returns:
         As `pipelines.embed.embed`.
@@ -170,7 +182,9 @@ def embed_catalog(
             previous=previous,
             max_stale_runs=flags.max_stale_runs,
         )
-        request = SnapshotRequest(snapshot, flags.catalog, now.isoformat(), flags.max_reject_ratio, only_if_changed)
+        request = SnapshotRequest(
+            snapshot, catalog.uri, now.isoformat(), flags.max_reject_ratio, only_if_changed, least_rows
+        )
         return embed.embed(catalog, source, store, request, options, beam_options)
 
 
@@ -184,9 +198,14 @@ def open_flagged_catalog(flags: argparse.Namespace, scratch: Store, snapshot: st
         FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
     )
     try:
-        return embed.open_catalog(flags.catalog, scratch, snapshot, fetcher.fetch)
+        return embed.open_catalog(_absolute(flags.catalog), scratch, snapshot, fetcher.fetch)
     finally:
         fetcher.close()
+
+
+def _absolute(catalog: str) -> str:
+    """A relative path means another catalog in another folder, where the next run, or a page's pictures, may start."""
+    return catalog if "://" in catalog else os.path.abspath(catalog)
 
 
 def choose_encoder(

@@ -78,6 +78,11 @@ def seconds(text: str) -> float:
     return _number(text, float, lambda value: 0 < value < float("inf"), "seconds, more than 0")
 
 
+def seconds_or_none(text: str) -> float:
+    """Seconds, 0 or more."""
+    return _number(text, float, lambda value: 0 <= value < float("inf"), "seconds, 0 or more")
+
+
 def money(text: str) -> float:
     """An amount, 0 or more, in any currency."""
     return _number(text, float, lambda value: 0 <= value < float("inf"), "an amount from 0")

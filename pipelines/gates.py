@@ -15,7 +15,7 @@ class Gate:
 
     Attributes:
         gate: recall, shrink or overlap.
-        value: What was measured; None where there was nothing to measure, which passes.
+        value: What was measured; None where nothing could be.
         limit: What it may not fall below (recall, overlap) or rise above (shrink).
         passed: The verdict.
         says: One line for a person.
@@ -49,9 +49,11 @@ def shrink_gate(drift: Drift, max_shrink: float) -> Gate:
 
 
 def overlap_gate(drift: Drift, min_overlap: float) -> Gate:
-    """Whether unchanged pictures still have the neighbours that they had."""
+    """Whether unchanged pictures still have the neighbours that they had; where nobody can tell, it needs a person."""
     if drift.overlap is None:
-        return Gate("overlap", None, min_overlap, True, f"neighbours not compared: {drift.note}")
+        passed = drift.trivial or not min_overlap
+        says = f"neighbours not compared, {drift.note}" + ("" if passed else "; --min_overlap 0 publishes without")
+        return Gate("overlap", None, min_overlap, passed, says)
     says = (
         f"{drift.probes:,} unchanged pictures keep {drift.overlap:.1%} of their {drift.k} nearest neighbours, "
         f"expected at least --min_overlap {min_overlap:g}"

@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     except GateRefused as error:
         return _fail(EXIT_GATE_REFUSED, error)
     except KeyboardInterrupt as error:
-        return _fail(130, str(error) or "interrupted; nothing was committed")
+        said = str(error).split(" [while running")[0]  # Beam's addition
+        return _fail(130, said or "interrupted; nothing was committed")
     except (StoreError, OSError, MemoryError) as error:
         if verbose:
             LOG.exception("details")

@@ -15,7 +15,7 @@ from typing import Any
 from index_builder.build import IndexRequest
 from pipelines.console import LOG
 from pipelines.embed_command import add_embedding_flags, embed_catalog
-from pipelines.flag_types import Commands, Parser, add_output_flags, money, positive, ratio, seconds
+from pipelines.flag_types import Commands, Parser, add_output_flags, money, positive, ratio, seconds_or_none
 from pipelines.index import add_index_flags
 from pipelines.notify import check_notify_url, notify
 from pipelines.reindex_plan import plan_reindex
@@ -23,7 +23,7 @@ from pipelines.reindex_run import ReindexRequest, ReindexRun
 from pipelines.run_metrics import check_metrics_file, write_metrics_file
 from pipelines.thumbnails import open_snapshot_thumbnails
 from store.errors import GateRefused, StoreError
-from store.lease import Lease
+from store.lease import Lease, LeaseHeld
 from store.location import Store
 from store.process import this_host
 from store.runs import RunRecord
@@ -72,7 +72,7 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--wait",
         nargs="?",
-        type=seconds,
+        type=seconds_or_none,
         const=float("inf"),
         default=0.0,
         metavar="SECONDS",
@@ -110,7 +110,7 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         store,
         _request(flags),
         _new_record(flags),
-        embed=lambda: embed_catalog(flags, beam_flags, store, only_if_changed=True),
+        embed=lambda least: embed_catalog(flags, beam_flags, store, only_if_changed=True, least_rows=least),
         say=LOG.info,
         thumbnails_of=functools.partial(open_snapshot_thumbnails, store),
     )
@@ -169,6 +169,8 @@ def _told(run: ReindexRun, flags: argparse.Namespace) -> Iterator[None]:
 def _outcome_of(error: BaseException) -> str:
     if isinstance(error, GateRefused):
         return "refused"
+    if isinstance(error, LeaseHeld):
+        return "held_off"
     return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 

@@ -18,7 +18,8 @@ from pipelines.embed_command import choose_encoder, open_flagged_catalog
 from store.errors import StoreError, UserError
 from store.index import current_version, read_index_manifest
 from store.location import Store
-from transforms.catalog import Catalog, ReadCatalog, catalog_base
+from store.rejects import Reason
+from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows, differs
 from transforms.fetch import is_same_file, resolve_uri
 from transforms.previous import PreviousSnapshot
@@ -26,7 +27,7 @@ from transforms.progress import ProgressFile
 from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 
-_FATES = ("unchanged", "relabelled", "asked", "changed", "new", "refused", "gone")
+_FATES = ("unchanged", "relabelled", "asked", "changed", "new", "rejected", "refused", "gone")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class ReindexPlan:
         previous_snapshot: Whose embeddings would be used again; None where all are made anew.
         why_anew: Why there is none where one would be expected.
         rows: unchanged; relabelled (the picture as it was, other attributes); asked (its server would be); changed and
-            new (would be fetched); refused (no image_uri, or an image_id that stands twice); gone from the catalog.
+            new (would be fetched); rejected by the last run (would be tried again); refused now (no image_uri, or an
+            image_id that stands twice); gone from the catalog.
         published: The published version; None before the first.
         published_snapshot: What it is made of.
         steps: What would be done, in words.
@@ -101,10 +103,11 @@ def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store)
 def _count(pipeline: beam.Pipeline, catalog: Catalog, previous: PreviousSnapshot | None, path: str) -> None:
     rows = pipeline | "ReadCatalog" >> ReadCatalog(catalog)
     row_count = rows | "CountRows" >> beam.combiners.Count.Globally()
-    same_base = previous is not None and catalog_base(previous.catalog) == catalog_base(catalog.uri)
-    compare = CompareRows(previous, same_base, AsSingleton(row_count), ProgressFile(""))
+    compare = CompareRows(previous, catalog, AsSingleton(row_count), ProgressFile(""))
     compared = rows | "CompareRows" >> compare
-    looks = compared[CompareRows.TASKS] | "LookAtSource" >> beam.Map(_look, catalog.base).with_output_types(str)
+    rejected = set(previous.rejected_rows()) if previous else set()
+    look = beam.Map(_look, catalog.base, frozenset(rejected)).with_output_types(str)
+    looks = compared[CompareRows.TASKS] | "LookAtSource" >> look
     _ = (
         (
             looks | "CountLooks" >> beam.combiners.Count.PerElement(),
@@ -117,11 +120,13 @@ def _count(pipeline: beam.Pipeline, catalog: Catalog, previous: PreviousSnapshot
     )
 
 
-def _look(task: Task, base: str) -> str:
+def _look(task: Task, base: str, rejected: frozenset[tuple[str, str, str]]) -> str:
+    row = task.row
     if task.reason:
-        return "refused"
+        return "unchanged" if (row.image_id, row.image_uri, task.reason) in rejected else "refused"
     if task.previous is None:
-        return "new"
+        tried = any((row.image_id, row.image_uri, reason.value) in rejected for reason in Reason)
+        return "rejected" if tried else "new"
     if not task.known_version:
         return "changed"
     same = is_same_file(resolve_uri(task.row.image_uri, base), task.known_version)
@@ -129,7 +134,7 @@ def _look(task: Task, base: str) -> str:
         return "asked"
     if not same:
         return "changed"
-    row = dataclasses.replace(task.row, source_version=task.known_version)
+    row = dataclasses.replace(row, source_version=task.known_version)
     return "relabelled" if differs(Reuse(row, task.previous.place, ""), task.previous) else "unchanged"
 
 
@@ -152,14 +157,18 @@ def _read_counts(path: Path) -> list[tuple[str, int]]:
 def _steps(
     rows: dict[str, int], previous: PreviousSnapshot | None, published: str | None, made_of: str | None
 ) -> tuple[str, ...]:
-    fetched, asked = rows["changed"] + rows["new"], rows["asked"]
+    fetched, asked = rows["changed"] + rows["new"] + rows["rejected"], rows["asked"]
+    certain = previous is None or any(rows[fate] for fate in ("relabelled", "changed", "new", "refused", "gone"))
     steps = []
     if fetched or asked:
         asking = f", ask the servers of {asked:,} more whether theirs changed" if asked else ""
         steps.append(f"fetch {fetched:,} pictures{asking}")
-    if previous is None or fetched or rows["gone"] or rows["relabelled"]:
-        steps.append("commit a snapshot")
-    if steps or previous is None or made_of != previous.name:
-        steps.append(f"build a version, starting from {published}" if published else "build a version")
-        steps.append("publish it if it passes the gates, then prune")
+    build = f"build a version, starting from {published}" if published else "build a version"
+    outcome = (build, "publish it if it passes the gates, then prune")
+    if certain:
+        steps += ["commit a snapshot", *outcome]
+    elif previous is not None and made_of != previous.name:
+        steps += outcome
+    elif steps:
+        steps.append("commit a snapshot, build, gate and publish a version, only if that finds a change")
     return tuple(steps) or ("do nothing",)

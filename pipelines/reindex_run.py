@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,7 +50,7 @@ class ReindexRun:
         store: Store,
         request: ReindexRequest,
         record: RunRecord,
-        embed: Callable[[], SnapshotManifest],
+        embed: Callable[[int], SnapshotManifest],
         say: Callable[[str], None],
         thumbnails_of: ThumbnailsOf,
     ) -> None:
@@ -59,7 +60,8 @@ class ReindexRun:
             store: Everything lies here.
             request: What to make.
             record: What is known of the run before it starts.
-            embed: Embeds the catalog; commits a snapshot only if it differs from the newest.
+            embed: Embeds the catalog; commits a snapshot only if it differs from the newest, and has at least so many
+                embeddings.
             say: Told what is going on.
             thumbnails_of: For the index's report, see `build_version`.
         """
@@ -91,6 +93,7 @@ class ReindexRun:
                 check_lease()
                 publish(self._store, version.version)
             self.note(outcome="published")
+        check_lease()
         self._prune_step()
 
     def note(self, **changes: Any) -> None:
@@ -114,7 +117,7 @@ class ReindexRun:
     def _embed_step(self) -> str:
         """The name of the snapshot that says what the catalog says."""
         with self._timed("embed"):
-            manifest = self._embed()
+            manifest = self._embed(self._least_rows())
         unchanged = not manifest.files and manifest.previous_snapshot is not None
         snapshot = manifest.previous_snapshot if unchanged else manifest.snapshot
         counts, work = manifest.counts, manifest.work
@@ -130,6 +133,14 @@ class ReindexRun:
         )
         assert snapshot is not None
         return snapshot
+
+    def _least_rows(self) -> int:
+        """Pictures a catalog needs to pass the shrink gate: a truncated one is to cost and to commit nothing."""
+        published = self.record.published_before
+        if published is None:
+            return 0
+        vectors = read_index_manifest(self._store, published).vectors
+        return math.ceil(round(vectors * (1 - self._request.max_shrink), 6))
 
     def _index_step(self, snapshot: str) -> IndexManifest:
         """A version of the snapshot at its target, or the best that could be built."""
@@ -178,7 +189,8 @@ class ReindexRun:
 def _answers(manifest: IndexManifest, request: IndexRequest) -> bool:
     k = max(1, min(request.k, manifest.vectors - 1))
     asked = (manifest.recall["k"], manifest.recall["target"]) == (k, request.target_recall)
-    return asked and manifest.meets_target
+    dimensions = manifest.config.get("dimensions", request.dimensions)  # exact search has none
+    return asked and manifest.meets_target and request.dimensions in (None, dimensions)
 
 
 def _refuse_unless_passed(gates: list[Gate], version: str, published: str | None) -> None:

@@ -203,8 +203,9 @@ class Lease:
 def _parsed(store: Store, path: str, found: Versioned) -> Holder:
     try:
         holder = Holder(**json.loads(found.data))
-        _ = holder.expires_at
-    except (ValueError, TypeError) as error:
+        if holder.expires_at.tzinfo is None or not isinstance(holder.pid, int) or not isinstance(holder.host, str):
+            raise ValueError("a time without a zone, or no process")
+    except (ValueError, TypeError, OverflowError) as error:
         raise StoreError(
             f"{store.full_path(path)}: expected a lease, found {found.data[:60]!r}; delete it when nothing runs"
         ) from error

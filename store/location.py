@@ -25,11 +25,11 @@ _COPY_BYTES = 1 << 22
 
 @contextlib.contextmanager
 def as_store_error(action: str, path: str) -> Iterator[None]:
-    """Turns an OSError inside the block into a StoreError of one line that says what to do."""
+    """Turns an error of the system or of Arrow inside the block into a StoreError of one line that says what to do."""
     try:
         yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    except (OSError, pa.ArrowInvalid) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         said = " ".join(str(error).split())
         cause = "no space left on device; free some space or choose another --store" if full else said
         raise StoreError(f"cannot {action} {path}: {cause}") from error

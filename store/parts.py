@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from store.errors import StoreError
 from store.location import Store, as_store_error
 
 ROW_GROUP_ROWS = 2048
@@ -31,6 +32,20 @@ class PartFile:
     path: str
     rows: int
     bytes: int
+
+
+def open_part(store: Store, path: str) -> pq.ParquetFile:
+    """Opens a Parquet file that a manifest lists; what was damaged since it was written is an error when it is read.
+
+    Raises:
+        StoreError: It is missing or no Parquet.
+    """
+    try:
+        return pq.ParquetFile(store.open(path), pre_buffer=False, page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise StoreError(f"{store.full_path(path)}: listed in the snapshot's manifest, found none") from error
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{store.full_path(path)}: expected Parquet: {error}") from error
 
 
 class PartWriter:
@@ -114,6 +129,7 @@ class PartWriter:
                 compression="zstd",
                 use_dictionary=_DICTIONARY_COLUMNS if vectors else ["stage", "reason"],
                 use_byte_stream_split=["embedding.list.element"] if vectors else False,
+                write_page_checksum=True,
             )
         )
 

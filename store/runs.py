@@ -13,7 +13,7 @@ from store.snapshot import SNAPSHOT_NAME, manifest_json
 
 RUN_FORMAT_VERSION = 1
 
-OUTCOMES = ("running", "published", "nothing_to_do", "refused", "failed", "interrupted")
+OUTCOMES = ("running", "published", "nothing_to_do", "refused", "failed", "interrupted", "held_off")
 SUCCESSES = ("published", "nothing_to_do")
 """Outcomes after which the store is as new as the catalog."""
 

@@ -152,10 +152,13 @@ def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
         UserError: There is no such snapshot.
         StoreError: Its manifest cannot be read.
     """
+    path = f"{snapshot_folder(snapshot)}/{MANIFEST}"
     try:
-        return SnapshotManifest.from_json(store.read(f"{snapshot_folder(snapshot)}/{MANIFEST}"))
+        return SnapshotManifest.from_json(store.read(path))
     except FileNotFoundError as error:
         raise UserError(f"no snapshot {snapshot} in {store.uri}") from error
+    except StoreError as error:
+        raise StoreError(f"{store.full_path(path)}: {error}; restore it, or delete its folder") from error
 
 
 def list_snapshots(store: Store) -> list[str]:

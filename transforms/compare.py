@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 
 from store.rejects import Reason
-from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, describe
+from transforms.catalog import Catalog, catalog_base
+from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, ReadStale, StaleMark, describe
+from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
 from transforms.shards import count_shards, shard_of
 from transforms.source_version import is_told_by_source
@@ -36,36 +39,40 @@ class CompareRows(beam.PTransform):
     TASKS, REUSED, TALLIES = "tasks", "reused", "tallies"
 
     def __init__(
-        self, previous: PreviousSnapshot | None, same_base: bool, row_count: beam.pvalue.AsSingleton, progress: Any
+        self,
+        previous: PreviousSnapshot | None,
+        catalog: Catalog,
+        row_count: beam.pvalue.AsSingleton,
+        progress: ProgressFile,
     ) -> None:
         """Takes what to compare with.
 
         Args:
             previous: None for a first run, or one that ignores the past.
-            same_base: Whether relative URIs start where they did then.
-            row_count: Catalog rows.
-            progress: A ProgressFile.
+            catalog: Where the rows come from.
+            row_count: How many.
+            progress: Where rows that need nothing more are counted.
         """
         super().__init__()
         self._previous = previous
-        self._same_base = same_base
+        self._same_base = previous is not None and catalog_base(previous.catalog) == catalog_base(catalog.uri)
         self._row_count = row_count
         self._progress = progress
 
     def expand(self, rows: beam.PCollection[CatalogRow]) -> beam.pvalue.DoOutputsTuple:
-        """Both sides by the same hash of image_id, a few thousand rows at a time."""
-        catalog = rows | "CatalogById" >> beam.Map(_by_image_id, row_count=self._row_count).with_output_types(
-            tuple[int, CatalogRow]
-        )
-        previous = (
-            rows.pipeline
+        """All sides by the same hash of image_id, a few thousand rows at a time."""
+        by_id = {
+            "catalog": rows | "CatalogById" >> self._by_image_id(CatalogRow),
+            "previous": rows.pipeline
             | "ReadPrevious" >> ReadPrevious(self._previous)
-            | "PreviousById"
-            >> beam.Map(_by_image_id, row_count=self._row_count).with_output_types(tuple[int, PreviousRow])
-        )
+            | "PreviousById" >> self._by_image_id(PreviousRow),
+            "stale": rows.pipeline
+            | "ReadStale" >> ReadStale(self._previous)
+            | "StaleById" >> self._by_image_id(StaleMark),
+        }
         compare = beam.FlatMap(_compare_bucket, same_base=self._same_base, progress=self._progress)
         outputs = (
-            {"catalog": catalog, "previous": previous}
+            by_id
             | "JoinById" >> beam.CoGroupByKey()
             | "Compare" >> compare.with_outputs(self.TASKS, self.REUSED, self.TALLIES)
         )
@@ -73,16 +80,24 @@ class CompareRows(beam.PTransform):
             outputs[tag].element_type = kind
         return outputs
 
+    def _by_image_id(self, kind: Any) -> beam.PTransform:
+        least_rows = self._previous.rows if self._previous else 0
+        key = beam.Map(_by_image_id, least_rows=least_rows, row_count=self._row_count)
+        return key.with_output_types(tuple[int, kind])
 
-def _by_image_id(row: CatalogRow | PreviousRow, row_count: int) -> tuple[int, CatalogRow | PreviousRow]:
-    return shard_of(row.image_id, count_shards(row_count)), row
+
+def _by_image_id(row: Any, least_rows: int, row_count: int) -> tuple[int, Any]:
+    # By the larger of both sides: a catalog of ten rows must not meet a hundred million of yesterday's in one bucket.
+    return shard_of(row.image_id, count_shards(max(row_count, least_rows))), row
 
 
 def _compare_bucket(
-    bucket: tuple[int, Mapping[str, Iterable[Any]]], same_base: bool, progress: Any
+    bucket: tuple[int, Mapping[str, Iterable[Any]]], same_base: bool, progress: ProgressFile
 ) -> Iterator[beam.pvalue.TaggedOutput]:
     sides = bucket[1]
-    past = {row.image_id: row for row in sides["previous"]}
+    past: dict[str, PreviousRow] = {row.image_id: row for row in sides["previous"]}
+    for mark in sides["stale"]:
+        past[mark.image_id] = dataclasses.replace(past[mark.image_id], stale_runs=mark.stale_runs)
     work = collections.Counter(gone=len(past))
     first = _first_positions(sides["catalog"])
     for row in sides["catalog"]:
@@ -91,15 +106,15 @@ def _compare_bucket(
             yield beam.pvalue.TaggedOutput(CompareRows.TASKS, refused)
             continue
         previous = past.get(row.image_id)
-        work.update(added=int(previous is None), gone=-int(previous is not None))
+        work["gone"] -= previous is not None
         if previous is not None and _is_unchanged(row, previous):
             reuse = Reuse(row, previous.place, previous.content_sha256)
             work.update(unchanged=1, altered=int(differs(reuse, previous)))
-            progress.record(reused=1)
             yield beam.pvalue.TaggedOutput(CompareRows.REUSED, reuse)
         else:
             known = _askable_version(row, previous, same_base)
             yield beam.pvalue.TaggedOutput(CompareRows.TASKS, Task(row, previous, known))
+    progress.record(reused=work["unchanged"])
     yield beam.pvalue.TaggedOutput(CompareRows.TALLIES, Tally(reused=work["unchanged"], work=dict(work)))
 
 

@@ -21,6 +21,7 @@ from store.snapshot import PART, STALE
 from transforms.previous import PreviousSnapshot
 from transforms.shard_files import cause, identity
 from transforms.shards import shard_rows
+from transforms.snapshot import Verdict
 from transforms.tally import Tally
 from transforms.tasks import Reuse
 
@@ -45,7 +46,7 @@ def group_parts(parts: Sequence[PartFile], rows_wanted: int) -> list[int]:
 class CopyReused(beam.PTransform):
     """Copies embeddings. They cross no stage: what is shuffled is where they lie and what the catalog says now.
 
-    Input: PCollection[Reuse], and whether anything is to be written as a singleton side input.
+    Input: PCollection[Reuse], and as singleton side inputs the EncoderSpec and the Verdict.
     Output: PCollection[Tally], of files alone.
     """
 
@@ -55,19 +56,19 @@ class CopyReused(beam.PTransform):
         store: Store,
         folder: str,
         spec: beam.pvalue.AsSingleton,
-        wanted: beam.pvalue.AsSingleton,
+        verdict: beam.pvalue.AsSingleton,
     ) -> None:
         super().__init__()
         self._previous = previous
         self._store = store
         self._folder = folder
         self._spec = spec
-        self._wanted = wanted
+        self._verdict = verdict
 
     def expand(self, reused: beam.PCollection[Reuse]) -> beam.PCollection[Tally]:
         """By the file an embedding lies in, then one file at a time."""
         groups = group_parts(self._previous.parts, shard_rows(self._previous.rows)) if self._previous else []
-        copy = beam.FlatMap(_copy, self._previous, groups, self._store, self._folder, self._spec, self._wanted)
+        copy = beam.FlatMap(_copy, self._previous, groups, self._store, self._folder, self._spec, self._verdict)
         return (
             reused
             | "AssignCopy" >> beam.Map(_assign, self._previous, groups).with_output_types(tuple[int, Reuse])
@@ -87,9 +88,9 @@ def _copy(
     store: Store,
     folder: str,
     spec: EncoderSpec,
-    wanted: bool,
+    verdict: Verdict,
 ) -> Iterator[Tally]:
-    if not wanted:
+    if verdict is not Verdict.COMMIT:
         return
     number, reused = group
     rows = sorted(reused, key=lambda reuse: (reuse.place, reuse.row.image_id))
@@ -111,7 +112,7 @@ def _tables(previous: PreviousSnapshot, parts: list[int], rows: list[Reuse], sch
     """The rows' new table, a batch of the old files at a time; `rows` are sorted by place."""
     waiting = collections.deque(rows)
     for number in parts:
-        start = previous.starts()[number]
+        start = previous.starts[number]
         for batch in previous.batches(previous.parts[number], _KEPT):
             here = []
             while waiting and waiting[0].place < start + batch.num_rows:

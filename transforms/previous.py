@@ -7,16 +7,15 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from store.errors import StoreError
 from store.location import Store, as_store_error
-from store.parts import PartFile
-from store.snapshot import STALE, SnapshotManifest, snapshot_folder
+from store.parts import PartFile, open_part
+from store.snapshot import REJECTED, STALE, SnapshotManifest, snapshot_folder
 from transforms.coding import DataclassCoder
 
 _COLUMNS = ["image_id", "item_id", "image_uri", "source_version", "content_sha256", "attributes"]
@@ -30,8 +29,9 @@ class PreviousSnapshot:
     Attributes:
         store: Holds it.
         name: The snapshot's.
-        catalog: The catalog it was made from, as the user gave it.
+        catalog: The catalog it was made from.
         parts: Its files of embeddings; a row's `place` is its number counted through them.
+        starts: The place of each part's first row.
         stale: Its files of rows that were stale already.
         rejected: Its files of rejected rows.
     """
@@ -40,50 +40,57 @@ class PreviousSnapshot:
     name: str
     catalog: str
     parts: tuple[PartFile, ...]
+    starts: tuple[int, ...]
     stale: tuple[PartFile, ...]
     rejected: tuple[PartFile, ...]
 
     @classmethod
     def of(cls, store: Store, manifest: SnapshotManifest) -> PreviousSnapshot:
         """From its manifest."""
-        others = [file for file in manifest.files if file not in manifest.parts]
-        stale = tuple(file for file in others if file.path.startswith(STALE))
-        rejected = tuple(file for file in others if file not in stale)
-        return cls(store, manifest.snapshot, manifest.catalog, manifest.parts, stale, rejected)
+        stale, rejected = (
+            tuple(file for file in manifest.files if file.path.startswith(kind)) for kind in (STALE, REJECTED)
+        )
+        parts = manifest.parts
+        starts = tuple(itertools.accumulate((part.rows for part in parts), initial=0))[:-1]
+        return cls(store, manifest.snapshot, manifest.catalog, parts, starts, stale, rejected)
 
     @property
     def rows(self) -> int:
         """How many embeddings it has."""
-        return sum(part.rows for part in self.parts)
-
-    def starts(self) -> list[int]:
-        """The place of each part's first row."""
-        return [0, *itertools.accumulate(part.rows for part in self.parts)][:-1]
+        return self.starts[-1] + self.parts[-1].rows if self.parts else 0
 
     def part_at(self, place: int) -> int:
         """Number of the part that holds a place."""
-        return bisect.bisect_right(self.starts(), place) - 1
-
-    def open(self, file: PartFile) -> pq.ParquetFile:
-        """Opens one of its files.
-
-        Raises:
-            StoreError: It is missing or no Parquet.
-        """
-        path = f"{snapshot_folder(self.name)}/{file.path}"
-        try:
-            return pq.ParquetFile(self.store.open(path), pre_buffer=False)
-        except (FileNotFoundError, pa.ArrowInvalid) as error:
-            raise StoreError(f"{self.store.full_path(path)}: expected what the manifest lists: {error}") from error
+        return bisect.bisect_right(self.starts, place) - 1
 
     def batches(self, file: PartFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Some columns of one of its files.
 
         Raises:
-            StoreError: It cannot be read.
+            StoreError: It cannot be read, or is not what the manifest lists.
         """
-        with as_store_error("read", self.store.full_path(f"{snapshot_folder(self.name)}/{file.path}")):
-            yield from self.open(file).iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
+        path = f"{snapshot_folder(self.name)}/{file.path}"
+        full = self.store.full_path(path)
+        try:
+            with as_store_error("read", full), open_part(self.store, path) as parquet:
+                missing = [name for name in columns if name not in parquet.schema_arrow.names]
+                if missing or parquet.metadata.num_rows != file.rows:
+                    found = f"no {missing[0]}" if missing else f"{parquet.metadata.num_rows} rows"
+                    raise StoreError(f"{full}: expected {file.rows} rows of a snapshot, found {found}")
+                yield from parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
+        except StoreError as error:
+            raise StoreError(f"{error}; --full embeds everything anew, whatever the last snapshot has") from error
+
+    def rejected_rows(self) -> Iterator[tuple[str, str, str]]:
+        """image_id, image_uri and reason of every rejected row.
+
+        Raises:
+            StoreError: A file cannot be read.
+        """
+        columns = ["image_id", "image_uri", "reason"]
+        for file in self.rejected:
+            for batch in self.batches(file, columns):
+                yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,10 +131,27 @@ def describe(item_id: str, image_uri: str, source_version: str, attributes: Mapp
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-class ReadPrevious(beam.PTransform):
-    """Reads a previous snapshot, one part at a time and many at once; nothing where there is none.
+@dataclasses.dataclass(frozen=True, slots=True)
+class StaleMark:
+    """A row of the previous snapshot whose picture could not be had, for so many runs in a row."""
 
-    Output: PCollection[PreviousRow].
+    image_id: str
+    stale_runs: int
+
+
+class StaleMarkCoder(DataclassCoder):
+    """See DataclassCoder."""
+
+    kind = StaleMark
+
+
+beam.coders.registry.register_coder(StaleMark, StaleMarkCoder)
+
+
+class ReadPrevious(beam.PTransform):
+    """Reads a previous snapshot's rows, one part at a time and many at once; nothing where there is none.
+
+    Output: PCollection[PreviousRow], none of them marked as stale.
     """
 
     def __init__(self, previous: PreviousSnapshot | None) -> None:
@@ -136,39 +160,49 @@ class ReadPrevious(beam.PTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[PreviousRow]:
         """Parts, then rows."""
-        count = len(self._previous.parts) if self._previous else 0
-        return (
-            pbegin
-            | "PreviousParts" >> beam.Create(range(count), reshuffle=False).with_output_types(int)
-            | "ShareParts" >> beam.Reshuffle()
-            | "ReadPart" >> beam.FlatMap(_read_part, self._previous).with_output_types(PreviousRow)
-        )
+        read = beam.FlatMap(_read_part, self._previous).with_output_types(PreviousRow)
+        return pbegin | "Parts" >> _Numbers(self._previous.parts if self._previous else ()) | "ReadPart" >> read
+
+
+class ReadStale(beam.PTransform):
+    """Reads which rows of a previous snapshot are stale.
+
+    Output: PCollection[StaleMark].
+    """
+
+    def __init__(self, previous: PreviousSnapshot | None) -> None:
+        super().__init__()
+        self._previous = previous
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[StaleMark]:
+        """Files, then marks."""
+        read = beam.FlatMap(_read_stale, self._previous).with_output_types(StaleMark)
+        return pbegin | "Files" >> _Numbers(self._previous.stale if self._previous else ()) | "ReadMarks" >> read
+
+
+class _Numbers(beam.PTransform):
+    """The numbers of files, shared among workers."""
+
+    def __init__(self, files: Sequence[PartFile]) -> None:
+        super().__init__()
+        self._count = len(files)
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[int]:
+        numbers = beam.Create(range(self._count), reshuffle=False).with_output_types(int)
+        return pbegin | "Number" >> numbers | "Share" >> beam.Reshuffle()
 
 
 def _read_part(number: int, previous: PreviousSnapshot) -> Iterator[PreviousRow]:
-    place = previous.starts()[number]
-    stale = stale_runs(previous)
+    place = previous.starts[number]
     for batch in previous.batches(previous.parts[number], _COLUMNS):
         for row in batch.to_pylist():
-            description = describe(
-                row["item_id"], row["image_uri"], row["source_version"] or "", dict(row["attributes"] or ())
-            )
-            yield PreviousRow(
-                image_id=row["image_id"],
-                image_uri=row["image_uri"],
-                source_version=row["source_version"] or "",
-                content_sha256=row["content_sha256"],
-                place=place,
-                description=description,
-                stale_runs=stale.get(row["image_id"], 0),
-            )
+            version = row["source_version"] or ""
+            description = describe(row["item_id"], row["image_uri"], version, dict(row["attributes"] or ()))
+            yield PreviousRow(row["image_id"], row["image_uri"], version, row["content_sha256"], place, description)
             place += 1
 
 
-def stale_runs(previous: PreviousSnapshot) -> dict[str, int]:
-    """image_id -> for how many runs it has been stale: the stale rows alone, which are few unless a host is down."""
-    found: dict[str, int] = {}
-    for file in previous.stale:
-        for batch in previous.batches(file, ["image_id", "stale_runs"]):
-            found.update(zip(batch["image_id"].to_pylist(), batch["stale_runs"].to_pylist(), strict=True))
-    return found
+def _read_stale(number: int, previous: PreviousSnapshot) -> Iterator[StaleMark]:
+    for batch in previous.batches(previous.stale[number], ["image_id", "stale_runs"]):
+        for image_id, runs in zip(batch["image_id"].to_pylist(), batch["stale_runs"].to_pylist(), strict=True):
+            yield StaleMark(image_id, runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import struct
@@ -38,17 +39,15 @@ class ProgressFile:
     path: str
 
     def record(self, *, total: int = 0, embedded: int = 0, rejected: int = 0, reused: int = 0) -> None:
-        """Adds to the sums. A file that has gone, or is on another machine, is no reason to stop a run."""
+        """Adds to the sums. A file that has gone, is on another machine or on a full disk is no reason to stop a run."""
         if not self.path:
             return
-        try:
+        with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        except OSError:
-            return
-        try:
-            os.write(descriptor, _RECORD.pack(time.time(), total, embedded, rejected, reused))
-        finally:
-            os.close(descriptor)
+            try:
+                os.write(descriptor, _RECORD.pack(time.time(), total, embedded, rejected, reused))
+            finally:
+                os.close(descriptor)
 
     def records(self) -> list[tuple[float, int, int, int, int]]:
         """Every record so far: time.time(), then rows added to total, embedded, rejected and reused."""

@@ -73,6 +73,7 @@ class ShardFiles:
         match ending:
             case EmbeddedRow():
                 self._counts["embedded"] += 1
+                self._work["added"] += task.previous is None
                 self._embedded.add(_columns(ending))
             case RejectedRow():
                 row, reason = ending.row, ending.reason
@@ -81,13 +82,8 @@ class ShardFiles:
                 self._rejected.add({**identity(row), **cause(reason.stage, reason.value, ending.detail)})
             case Reuse():
                 self._counts["reused"] += 1
-                how = (
-                    "stale"
-                    if ending.stale_runs
-                    else "same_content"
-                    if isinstance(outcome, SameContent)
-                    else "unchanged"
-                )
+                self._work["added"] += task.previous is None
+                how = _how(ending, outcome)
                 self._work.update({how: 1, "altered": int(differs(ending, task.previous))})
 
     def close(self) -> Tally:
@@ -125,3 +121,10 @@ def _columns(ending: EmbeddedRow) -> dict[str, Any]:
         "embedding_norm": picture.norm,
         "embedding": picture.embedding,
     }
+
+
+def _how(reuse: Reuse, outcome: Outcome | None) -> str:
+    """Which count in a manifest's `work` a reused row belongs to."""
+    if reuse.stale_runs:
+        return "stale"
+    return "same_content" if isinstance(outcome, SameContent) else "unchanged"

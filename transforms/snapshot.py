@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import enum
 import importlib.metadata
 import platform
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ class SnapshotRequest:
         started_at: ISO 8601, UTC.
         max_reject_ratio: Above this share of rejected rows nothing is committed.
         only_if_changed: Commit nothing where it would say what the previous snapshot says.
+        least_rows: Commit nothing with fewer embeddings than this.
     """
 
     snapshot: str
@@ -37,6 +39,7 @@ class SnapshotRequest:
     started_at: str
     max_reject_ratio: float
     only_if_changed: bool = False
+    least_rows: int = 0
 
 
 class SumTallies(beam.PTransform):
@@ -55,28 +58,39 @@ class SumTallies(beam.PTransform):
         )
 
 
-def is_wanted(done: Tally, request: SnapshotRequest, previous: PreviousSnapshot | None) -> bool:
-    """Whether there is anything to write: always, but for a run that is to commit only what differs."""
-    if previous is None or not request.only_if_changed:
-        return True
-    return done.changes(_rejects_digest(previous))
+class Verdict(str, enum.Enum):
+    """What becomes of a run's snapshot, settled before anything is copied."""
+
+    COMMIT = "commit"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+def judge(done: Tally, request: SnapshotRequest, previous: PreviousSnapshot | None) -> Verdict:
+    """Whether a snapshot is committed.
+
+    Args:
+        done: All but the copies.
+        request: With the gates.
+        previous: The snapshot that embeddings are taken from, if any.
+    """
+    too_many = done.rows and done.rejected / done.rows > request.max_reject_ratio
+    if too_many or done.embedded + done.reused < request.least_rows:
+        return Verdict.REFUSED
+    if previous is not None and request.only_if_changed and not done.changes(_rejects_digest(previous)):
+        return Verdict.UNCHANGED
+    return Verdict.COMMIT
 
 
 def _rejects_digest(previous: PreviousSnapshot) -> int:
-    columns = ["image_id", "image_uri", "reason"]
-    return add_up(
-        Tally(rejects_digest=reject_digest(*row))
-        for file in previous.rejected
-        for batch in previous.batches(file, columns)
-        for row in zip(*(batch[name].to_pylist() for name in columns), strict=True)
-    ).rejects_digest
+    return add_up(Tally(rejects_digest=reject_digest(*row)) for row in previous.rejected_rows()).rejects_digest
 
 
 class CommitSnapshot(beam.PTransform):
     """Commits the snapshot as the run's last act.
 
     Input: PCollection[Tally] with one element, the copies'; as singleton side inputs the sum of all else, the number of
-    catalog rows, the EncoderSpec, and whether the snapshot is wanted.
+    catalog rows, the EncoderSpec, and the Verdict.
     Output: PCollection[str], the snapshot's name when it was committed, nothing when a gate refused it.
     """
 
@@ -88,11 +102,11 @@ class CommitSnapshot(beam.PTransform):
         done: beam.pvalue.AsSingleton,
         row_count: beam.pvalue.AsSingleton,
         spec: beam.pvalue.AsSingleton,
-        wanted: beam.pvalue.AsSingleton,
+        verdict: beam.pvalue.AsSingleton,
     ) -> None:
         super().__init__()
         self._fixed = (store, request, previous.name if previous else None)
-        self._sides = (done, row_count, spec, wanted)
+        self._sides = (done, row_count, spec, verdict)
 
     def expand(self, copies: beam.PCollection[Tally]) -> beam.PCollection[str]:
         """One act."""
@@ -107,22 +121,19 @@ def _commit(
     done: Tally,
     row_count: int,
     spec: EncoderSpec,
-    wanted: bool,
+    verdict: Verdict,
 ) -> Iterator[str]:
     now = datetime.datetime.now(datetime.timezone.utc)
     folder = snapshot_folder(request.snapshot)
-    if not wanted:
-        same = describe_run(dataclasses.replace(done, files=()), request, previous, row_count, spec, now)
-        store.replace(f"{folder}/{UNCHANGED}", same.to_json())
+    if verdict is not Verdict.COMMIT:
+        left = {Verdict.REFUSED: REFUSED, Verdict.UNCHANGED: UNCHANGED}[verdict]
+        counted = describe_run(dataclasses.replace(done, files=()), request, previous, row_count, spec, now)
+        store.replace(f"{folder}/{left}", counted.to_json())
         return
     if copies.copied != done.reused:
         raise StoreError(f"expected {done.reused} rows to be copied from {previous}, found {copies.copied}")
     whole = dataclasses.replace(done, files=add_up([done, copies]).files)
-    manifest = describe_run(whole, request, previous, row_count, spec, now)
-    if manifest.counts.reject_ratio > request.max_reject_ratio:
-        store.replace(f"{folder}/{REFUSED}", manifest.to_json())
-        return
-    commit(store, manifest)
+    commit(store, describe_run(whole, request, previous, row_count, spec, now))
     yield request.snapshot
 
 

@@ -12,7 +12,7 @@ RACY_S = 2.0
 """A file or page that changed so shortly before it was read may change once more without looking younger: file systems
 and HTTP dates count in steps of up to two seconds."""
 
-_LONGEST = 512
+_LONGEST = 512 + len(_MODIFIED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ def _can_be_sent(value: str) -> bool:
 
 def conditional_headers(known: str) -> dict[str, str]:
     """What asks a server to answer 304 where its picture still has the known version; {} where it has none to give."""
+    if not _can_be_sent(known):
+        return {}  # what a catalog called its version, not what a server did
     if known.startswith(_ETAG):
         return {"If-None-Match": known.removeprefix(_ETAG)}
     if known.startswith(_MODIFIED):

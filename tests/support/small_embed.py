@@ -30,6 +30,7 @@ def embed_again(
     *,
     full: bool = False,
     only_if_changed: bool = False,
+    least_rows: int = 0,
     max_stale_runs: int = 3,
     source: FakeEncoderSource = SOURCE,
     beam_flags: tuple[str, ...] = (),
@@ -47,7 +48,7 @@ def embed_again(
         previous=previous,
         max_stale_runs=max_stale_runs,
     )
-    request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed)
+    request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed, least_rows)
     return embed.embed(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
 
 

@@ -31,7 +31,7 @@ def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> Re
         Store(str(store)),
         request,
         record,
-        lambda: embed_again(catalog, store, only_if_changed=True),
+        lambda least: embed_again(catalog, store, only_if_changed=True, least_rows=least),
         lambda _: None,
         lambda _: lambda _: None,
     )

@@ -120,9 +120,9 @@ def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
     if broken == "encode":
         encoder.encode = fail  # type: ignore[method-assign,assignment]
     line = EmbeddingLine(
-        fail if broken == "fetch" else _fetch,  # type: ignore[arg-type]
+        fail if broken == "fetch" else _fetch,
         fail if broken == "decode" else _decode,  # type: ignore[arg-type]
-        fail if broken == "load" else lambda: encoder,
+        fail if broken == "load" else lambda: encoder,  # type: ignore[arg-type]
         LIMITS,
     )
     try:
