@@ -39,7 +39,7 @@ class ProgressFile:
     path: str
 
     def record(self, *, total: int = 0, embedded: int = 0, rejected: int = 0, reused: int = 0) -> None:
-        """Adds to the sums. A file that has gone, is on another machine or on a full disk is no reason to stop a run."""
+        """Adds to the sums. A file that is gone, on another machine or on a full disk is no reason to stop a run."""
         if not self.path:
             return
         with contextlib.suppress(OSError):

@@ -175,7 +175,11 @@ _MOVED_AND_BACK = [
 ]
 
 
-@settings(max_examples=12)
+_REMOVED = [([("remove", 1)], None), ([("remove", 0)], 0)]
+
+
+@settings(max_examples=10)
+@example([(0, "file", 1), (1, "tagged", 1)], _REMOVED)
 @example([(0, "tagged", 1)], _CHANGED_WHILE_DOWN)
 @example([(0, "tagged", 1), (1, "file", 2)], _MOVED_AND_BACK)
 @given(st.lists(st.tuples(slots, places, numbers), min_size=1, max_size=5), nights)
