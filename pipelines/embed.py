@@ -36,7 +36,8 @@ from store.snapshot import (
 from transforms.catalog import Catalog, ReadCatalog, find_catalog
 from transforms.compare import CompareRows
 from transforms.copies import CopyReused
-from transforms.embeddings import ChooseEncoder, EmbedOptions, EmbedShards, EncoderSource
+from transforms.embeddings import EmbedOptions, EmbedShards, EncoderSource
+from transforms.encoder_choice import ChooseEncoder
 from transforms.progress import ProgressFile
 from transforms.shards import ShardTasks
 from transforms.snapshot import CommitSnapshot, SnapshotRequest, SumTallies, Verdict, judge

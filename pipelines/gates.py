@@ -14,9 +14,9 @@ class Gate:
     """One gate's verdict.
 
     Attributes:
-        gate: recall, shrink or overlap.
+        gate: rejects, recall, shrink or overlap.
         value: What was measured; None where nothing could be.
-        limit: What it may not fall below (recall, overlap) or rise above (shrink).
+        limit: What it may not fall below (recall, overlap) or rise above (rejects, shrink).
         passed: The verdict.
         says: One line for a person.
     """
@@ -30,6 +30,13 @@ class Gate:
     def to_dict(self) -> dict[str, Any]:
         """As a run's record keeps it."""
         return {"gate": self.gate, "value": self.value, "limit": self.limit, "passed": self.passed}
+
+
+def rejects_gate(rejected: int, rows: int, max_reject_ratio: float) -> Gate:
+    """Whether enough of the catalog's rows have an embedding; `embed` has committed nothing where they have not."""
+    ratio = rejected / rows if rows else 0.0
+    says = f"{rejected:,} of {rows:,} rows rejected, expected at most --max_reject_ratio {max_reject_ratio:g}"
+    return Gate("rejects", ratio, max_reject_ratio, ratio <= max_reject_ratio, says)
 
 
 def recall_gate(manifest: IndexManifest) -> Gate:

@@ -15,7 +15,8 @@ from encoder.source import KerasEncoderSource, weights_path
 from encoder.spec import EncoderSpec
 from store.errors import StoreError, UserError
 from store.location import Store
-from transforms.line import Embedded, EmbeddingLine, Job, LineLimits, Refused
+from transforms.line import EmbeddingLine, LineLimits
+from transforms.outcomes import Embedded, Job, Refused
 from transforms.source_version import Fetched
 
 

@@ -128,7 +128,9 @@ def _request(flags: argparse.Namespace) -> ReindexRequest:
         dimensions=flags.dimensions,
         workers=flags.workers,
     )
-    return ReindexRequest(index, flags.max_shrink, flags.min_overlap, flags.keep, flags.cost_per_hour)
+    return ReindexRequest(
+        index, flags.max_reject_ratio, flags.max_shrink, flags.min_overlap, flags.keep, flags.cost_per_hour
+    )
 
 
 def _new_record(flags: argparse.Namespace) -> RunRecord:

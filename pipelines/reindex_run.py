@@ -12,7 +12,7 @@ from typing import Any
 
 from index_builder.build import IndexRequest, ThumbnailsOf, build_version
 from index_builder.drift import measure_drift
-from pipelines.gates import Gate, overlap_gate, recall_gate, shrink_gate
+from pipelines.gates import Gate, overlap_gate, recall_gate, rejects_gate, shrink_gate
 from store.errors import GateRefused
 from store.index import IndexManifest, current_version, list_versions, publish, read_index_manifest
 from store.location import Store
@@ -29,6 +29,7 @@ class ReindexRequest:
 
     Attributes:
         index: The index; its snapshot and start_from are the run's to choose.
+        max_reject_ratio: Largest share of the catalog's rows that may be rejected.
         max_shrink: Largest share of the published version's rows that may be lost.
         min_overlap: Least share of their neighbours that unchanged pictures must keep.
         keep: Versions to keep.
@@ -36,6 +37,7 @@ class ReindexRequest:
     """
 
     index: IndexRequest
+    max_reject_ratio: float
     max_shrink: float
     min_overlap: float
     keep: int
@@ -165,8 +167,9 @@ class ReindexRun:
         return None
 
     def _gate_step(self, version: IndexManifest) -> None:
-        gates = [recall_gate(version)]
-        before = self.record.published_before
+        counts, before = self.record.counts, self.record.published_before
+        rejects = rejects_gate(counts["rejected"], counts["catalog_rows"], self._request.max_reject_ratio)
+        gates = [rejects, recall_gate(version)]
         if before is not None:
             with self._timed("gates"):
                 drift = measure_drift(self._store, before, version.version)

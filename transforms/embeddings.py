@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import heapq
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -18,23 +16,17 @@ from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import Encoder
 from encoder.spec import EncoderSpec
 from store.location import Store
-from store.rejects import Rejected
 from transforms.endings import EmbeddedRow, Ending, RejectedRow, end_refused, end_row
 from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
 from transforms.known import KnownContents
-from transforms.line import EmbeddingLine, Job, LineLimits, Outcome
+from transforms.line import EmbeddingLine, LineLimits
+from transforms.outcomes import Job, Outcome
 from transforms.previous import PreviousRow, PreviousSnapshot
 from transforms.progress import ProgressFile
-from transforms.rows import CatalogRow
 from transforms.shard_files import ShardFiles
 from transforms.source_version import Fetched
 from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
-
-PROBE_PICTURES = 32
-"""Pictures on which a low precision is compared with float32 before it is trusted."""
-
-_LOG = logging.getLogger("shelfmark")
 
 
 class EncoderSource(Protocol):
@@ -229,81 +221,5 @@ def _close_if_finished(shard: _Shard) -> Iterator[beam.pvalue.TaggedOutput]:
         yield beam.pvalue.TaggedOutput(EmbedShards.TALLIES, shard.files.close())
 
 
-def _fetch(fetcher: ImageFetcher, base: str, uri: str) -> bytes:
-    return fetcher.fetch(resolve_uri(uri, base))
-
-
 def _fetch_newer(fetcher: ImageFetcher, base: str, uri: str, known: str) -> Fetched | None:
     return fetcher.fetch_newer(resolve_uri(uri, base), known)
-
-
-class ChooseEncoder(beam.PTransform):
-    """Settles the precision once for the whole run, on the catalog's first pictures and on a worker that embeds.
-
-    Were every worker to decide for itself, workers of two kinds would mix embeddings of two precisions.
-
-    Input: PCollection[CatalogRow].
-    Output: PCollection[EncoderSpec] with one element.
-    """
-
-    def __init__(self, source: EncoderSource, options: EmbedOptions) -> None:
-        super().__init__()
-        self._source = source
-        self._options = options
-
-    def expand(self, rows: beam.PCollection[CatalogRow]) -> beam.PCollection[EncoderSpec]:
-        """The given precision, or a probe."""
-        spec = self._source.fixed_spec
-        if spec is not None:
-            return rows.pipeline | "GivenPrecision" >> beam.Create([spec])
-        probe = beam.ParDo(_ChooseEncoder(self._source, self._options)).with_output_types(EncoderSpec)
-        return (
-            rows
-            | "FirstRows" >> beam.CombineGlobally(_FirstRows(PROBE_PICTURES))
-            | "ChoosePrecision" >> probe.with_resource_hints(**dict(self._options.resource_hints))
-        )
-
-
-class _FirstRows(beam.CombineFn):
-    """The n good rows that stand first in the catalog."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def create_accumulator(self) -> list[tuple[str, str]]:
-        return []
-
-    def add_input(self, accumulator: list[tuple[str, str]], row: CatalogRow) -> list[tuple[str, str]]:
-        if row.fault or (len(accumulator) >= self._count and row.position >= accumulator[-1][0]):
-            return accumulator
-        return heapq.nsmallest(self._count, [*accumulator, (row.position, row.image_uri)])
-
-    def merge_accumulators(self, accumulators: Iterable[list[tuple[str, str]]]) -> list[tuple[str, str]]:
-        return heapq.nsmallest(self._count, (row for rows in accumulators for row in rows))
-
-    def extract_output(self, accumulator: list[tuple[str, str]]) -> list[str]:
-        return [uri for _, uri in accumulator]
-
-
-class _ChooseEncoder(beam.DoFn):
-    def __init__(self, source: EncoderSource, options: EmbedOptions) -> None:
-        self._source = source
-        self._options = options
-
-    def process(self, image_uris: list[str]) -> Iterator[EncoderSpec]:
-        fetcher = ImageFetcher(self._options.fetch)
-        pictures = []
-        for uri in image_uris:
-            try:
-                data = _fetch(fetcher, self._options.base, uri)
-                pictures.append(decode_picture(data, self._options.decode).pixels)
-            except Rejected:
-                continue  # the row itself is rejected, and counted, where it is embedded
-        fetcher.close()
-        side = self._source.image_size
-        spec, warning = self._source.choose(
-            np.stack(pictures) if pictures else np.empty((0, side, side, 3), dtype=np.uint8)
-        )
-        if warning:
-            _LOG.warning(warning)
-        yield spec

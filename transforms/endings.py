@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from store.rejects import Reason
-from transforms.line import Embedded, Outcome, Refused, SameContent, Unchanged
+from transforms.outcomes import Embedded, Outcome, Refused, SameContent, Unchanged
 from transforms.previous import PreviousRow
 from transforms.rows import CatalogRow
 from transforms.tasks import Reuse, Task

@@ -14,7 +14,7 @@ from store.schema import REJECTED_SCHEMA, embedding_schema
 from store.snapshot import PART, REJECTED
 from transforms.compare import differs
 from transforms.endings import EmbeddedRow, Ending, RejectedRow
-from transforms.line import Embedded, Outcome, Refused, SameContent
+from transforms.outcomes import Embedded, Outcome, Refused, SameContent
 from transforms.rows import CatalogRow
 from transforms.tally import Tally, reject_digest
 from transforms.tasks import Reuse, Task

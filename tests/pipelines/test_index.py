@@ -135,7 +135,8 @@ def test_sizes_and_targets(parse: Callable[[str], Any], text: str, value: float)
 def test_kernels_are_named_for_processors_that_openblas_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, kernels: str | None
 ) -> None:
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "")  # so that what is set below is taken back in any case
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     choose_blas_kernels(tmp_path)
     assert os.environ.get("OPENBLAS_CORETYPE") == kernels

@@ -17,7 +17,7 @@ from store.snapshot import new_name, read_manifest
 from tests.support.small_embed import embed_again, rows_of
 from tests.support.versions import verify_files
 
-REQUEST = ReindexRequest(IndexRequest(k=3), max_shrink=0.5, min_overlap=0.2, keep=2)
+REQUEST = ReindexRequest(IndexRequest(k=3), max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=2)
 
 
 def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> ReindexRun:

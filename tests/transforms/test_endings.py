@@ -9,7 +9,7 @@ from store.rejects import Reason
 from transforms.coding import DataclassCoder
 from transforms.compare import differs
 from transforms.endings import EmbeddedRow, RejectedRow, end_refused, end_row
-from transforms.line import Embedded, Job, Refused, SameContent, Unchanged
+from transforms.outcomes import Embedded, Job, Refused, SameContent, Unchanged
 from transforms.previous import PreviousRow, describe
 from transforms.rows import CatalogRow
 from transforms.tasks import Reuse, ReuseCoder, Task, TaskCoder
