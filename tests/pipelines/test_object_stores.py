@@ -137,8 +137,10 @@ def search(bucket: Bucket) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_the_journey_on_s3(steady):
-    journey(steady)
+def test_a_catalog_and_its_index_on_s3(steady):
+    record = reindex(steady)
+    assert states(steady) == {record["version"]: "published"}
+    assert len(search(steady)) == 5
 
 
 @pytest.mark.slow
