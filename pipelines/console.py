@@ -39,7 +39,7 @@ def describe_progress(progress: Progress, now_s: float) -> str:
     if not progress.total:
         return "reading the catalog"
     if not done:
-        return f"0 of {progress.total:,} pictures: loading the model"
+        return f"0 of {progress.total:,} pictures: comparing with what is known, loading the model"
     line = f"{done:,} of {progress.total:,} pictures"
     elapsed_s = now_s - progress.first_embedding_at_s
     if progress.first_embedding_at_s and elapsed_s > 1:
