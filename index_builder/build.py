@@ -32,6 +32,7 @@ from store.building import BUILDING_FILE, Building
 from store.errors import GateRefused, StoreError
 from store.index import IndexManifest, commit_version, publish, version_folder
 from store.location import Store
+from store.process import utc_now
 from store.snapshot import new_name
 
 ThumbnailsOf = Callable[[str], Callable[[str], str | None]]
@@ -120,7 +121,7 @@ def build_version(
     plan = _plan(snapshot, request)
     request = dataclasses.replace(request, k=max(1, min(request.k, snapshot.rows - 1)))
     say(describe_plan(plan))
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = utc_now()
     version = new_name(now)
     watch = Stopwatch()
     with Building(store, version, snapshot.manifest.snapshot):

@@ -82,9 +82,7 @@ class SnapshotRows:
     def _list_row_groups(self) -> list[_RowGroup]:
         groups: list[_RowGroup] = []
         start = 0
-        for file in self.manifest.files:
-            if not file.path.startswith("part-"):
-                continue
+        for file in self.manifest.parts:
             path = f"{self._folder}/{file.path}"
             with open_part(self._store, path) as parquet:
                 self._check_part(path, parquet.schema_arrow)

@@ -23,6 +23,7 @@ from pipelines.beam_flags import is_local
 from pipelines.console import LOG, ProgressDisplay
 from store.errors import GateRefused, StoreError, UserError
 from store.location import Store
+from store.process import utc_now
 from store.rejects import Rejected
 from store.snapshot import (
     MANIFEST,
@@ -235,5 +236,5 @@ def root_cause(text: str) -> str:
 
 def started_now() -> tuple[str, datetime.datetime]:
     """A new snapshot's name and the time it stands for."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = utc_now()
     return new_name(now), now

@@ -20,14 +20,13 @@ from store.errors import UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
 from transforms.catalog import Catalog
-from transforms.embeddings import EmbedOptions
+from transforms.embeddings import MAX_STALE_RUNS, EmbedOptions
 from transforms.fetch import FetchOptions, ImageFetcher
 from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
 DEFAULT_MAX_REJECT_RATIO = 0.1
-DEFAULT_MAX_STALE_RUNS = 3
 
 _MAX_TABLE_BYTES = 1 << 30
 _ENCODER_FLAGS = ("backbone", "weights", "precision", "image_size", "resize", "batch_size")
@@ -73,7 +72,7 @@ def add_embedding_flags(parser: Parser) -> None:
     past.add_argument(
         "--max_stale_runs",
         type=natural,
-        default=DEFAULT_MAX_STALE_RUNS,
+        default=MAX_STALE_RUNS,
         metavar="N",
         help="runs in a row that a picture's last embedding is kept while its server is down (default: %(default)s)",
     )

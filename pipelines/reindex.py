@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import functools
 import json
 import os
@@ -25,7 +24,7 @@ from pipelines.thumbnails import open_snapshot_thumbnails
 from store.errors import GateRefused, StoreError
 from store.lease import Lease, LeaseHeld
 from store.location import Store
-from store.process import this_host
+from store.process import this_host, utc_now
 from store.runs import RunRecord
 from store.snapshot import new_name
 
@@ -134,7 +133,7 @@ def _request(flags: argparse.Namespace) -> ReindexRequest:
 
 
 def _new_record(flags: argparse.Namespace) -> RunRecord:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = utc_now()
     return RunRecord(
         run=new_name(now),
         catalog=flags.catalog,
@@ -181,7 +180,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _tell(run: ReindexRun, flags: argparse.Namespace, outcome: str, message: str) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = utc_now()
     try:
         run.note(outcome=outcome, message=message, ended_at=now.isoformat())
     except StoreError as error:  # the run has ended as it has: what cannot be written down must not hide that

@@ -13,14 +13,14 @@ from typing import Any
 from index_builder.build import IndexRequest, ThumbnailsOf, build_version
 from index_builder.drift import measure_drift
 from pipelines.gates import Gate, overlap_gate, recall_gate, rejects_gate, shrink_gate
+from pipelines.versions import LEFTOVERS_AFTER_HOURS
 from store.errors import GateRefused
 from store.index import IndexManifest, current_version, list_versions, publish, read_index_manifest
 from store.location import Store
+from store.process import utc_now
 from store.prune import prune
 from store.runs import RunRecord, estimate_cost, write_run
 from store.snapshot import SnapshotManifest
-
-LEFTOVERS_AFTER = datetime.timedelta(hours=24)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ class ReindexRun:
     def _prune_step(self) -> None:
         """Also where nothing was published: the run before may have died at this."""
         with self._timed("prune"):
-            now = datetime.datetime.now(datetime.timezone.utc)
-            pruned = prune(self._store, self._request.keep, now, LEFTOVERS_AFTER)
+            after = datetime.timedelta(hours=LEFTOVERS_AFTER_HOURS)
+            pruned = prune(self._store, self._request.keep, utc_now(), after)
         if pruned.paths:
             self._say(f"pruned {len(pruned.paths)} folders: {pruned.bytes:,} bytes")
         self.note()

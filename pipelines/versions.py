@@ -21,6 +21,7 @@ from store.index import (
     version_folder,
 )
 from store.location import Store
+from store.process import utc_now
 from store.prune import Pruned, plan_prune, prune
 from store.snapshot import SNAPSHOT_NAME
 
@@ -105,7 +106,7 @@ def run_versions(flags: argparse.Namespace) -> int:
     """
     store = Store(flags.store)
     current = read_current(store)
-    states = list_states(store, datetime.datetime.now(datetime.timezone.utc))
+    states = list_states(store, utc_now())
     document = {"current": current, "versions": [dataclasses.asdict(state) for state in states]}
     _print(flags, _table(store, current, states), document)
     return 0
@@ -213,7 +214,7 @@ def run_prune(flags: argparse.Namespace) -> int:
     store = Store(flags.store)
     after = datetime.timedelta(hours=flags.leftovers_after_hours)
     act = plan_prune if flags.dry_run else prune
-    pruned = act(store, flags.keep, datetime.datetime.now(datetime.timezone.utc), after)
+    pruned = act(store, flags.keep, utc_now(), after)
     _print(flags, _describe(pruned, flags.dry_run), {"dry_run": flags.dry_run, **dataclasses.asdict(pruned)})
     return 0
 

@@ -28,6 +28,9 @@ from transforms.source_version import Fetched
 from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 
+MAX_STALE_RUNS = 3
+"""A weekend's outage is forgiven; what is away for longer is taken for gone."""
+
 
 class EncoderSource(Protocol):
     """Makes an encoder where it is needed; travels to workers, so it holds names and paths, never a model."""
@@ -67,7 +70,7 @@ class EmbedOptions:
     progress: ProgressFile = ProgressFile("")
     resource_hints: tuple[tuple[str, str], ...] = ()
     previous: PreviousSnapshot | None = None
-    max_stale_runs: int = 3
+    max_stale_runs: int = MAX_STALE_RUNS
 
 
 class EmbedShards(beam.PTransform):

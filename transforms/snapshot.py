@@ -14,6 +14,7 @@ import apache_beam as beam
 from encoder.spec import EncoderSpec
 from store.errors import StoreError
 from store.location import Store
+from store.process import utc_now
 from store.snapshot import REFUSED, UNCHANGED, Counts, SnapshotManifest, commit, snapshot_folder
 from transforms.previous import PreviousSnapshot
 from transforms.tally import Tally, add_up, reject_digest
@@ -123,7 +124,7 @@ def _commit(
     spec: EncoderSpec,
     verdict: Verdict,
 ) -> Iterator[str]:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = utc_now()
     folder = snapshot_folder(request.snapshot)
     if verdict is not Verdict.COMMIT:
         left = {Verdict.REFUSED: REFUSED, Verdict.UNCHANGED: UNCHANGED}[verdict]
