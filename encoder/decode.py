@@ -15,62 +15,21 @@ Only the first frame of an animation or a multi-page file is looked at. Colour p
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from encoder import formats
+from encoder.colour import as_colour, over_white
+from encoder.opening import load_failure, open_picture
 from store.rejects import Reason, Rejected
 
 RESIZE_MODES = ("pad", "crop", "stretch")
 
 PREPROCESSING_VERSION: int = 1
 """Part of the encoder's fingerprint: raise it whenever the same bytes come out as other pixels."""
-
-# Pillow's own limit is one global for the process and only warns; decode_picture checks each header by its options.
-# Damaged metadata makes Pillow warn and log: the store keeps the reject, the console stays quiet. Set here, once,
-# because warnings.catch_warnings is not thread-safe.
-Image.MAX_IMAGE_PIXELS = None
-warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
-
-# Opened by class: Image.open would try every plugin Pillow has, down to those that start other programs.
-_OPENERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "AVIF": AvifImagePlugin.AvifImageFile,
-}
-# Pillow has no exception of its own for "a variant I do not decode", only these words.
-_LACKING = (
-    "unsupported",
-    "not supported",
-    "not yet supported",
-    "not installed",
-    "not available",
-    "cannot handle",
-    "unknown pixel mode",
-    "unknown data organization",
-    "unknown raw mode",
-)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -124,7 +83,8 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: uint8 [image_size, image_size, 3], RGB, 0 to 255; possibly read-only.
+        pixels: uint8 [rows, columns, 3], RGB, 0 to 255; possibly read-only. Square from `decode_picture`, with
+            `image_size` rows and columns.
         width: Width of the original in pixels, turned upright.
         height: Height of the original in pixels, turned upright.
     """
@@ -134,74 +94,109 @@ class Picture:
     height: int
 
 
-def decode_picture(data: bytes, options: DecodeOptions) -> Picture:
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture, in pixels of the upright picture.
+
+    Attributes:
+        x: Left edge, from the picture's left.
+        y: Upper edge, from the picture's top.
+        width: From 1.
+        height: From 1.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def decode_picture(data: bytes, options: DecodeOptions, crop: Box | None = None) -> Picture:
     """Decodes, turns upright, lays over white and resizes one picture. Thread-safe.
 
     Args:
         data: The encoded file: JPEG, PNG, GIF, BMP, WebP, TIFF or AVIF. Told apart by content.
         options: Size, fit and limit.
+        crop: The part to take as if it were the whole picture; what lies outside the picture is cut off.
+
+    Returns:
+        The pixels; width and height are those of the whole picture, also with a crop.
 
     Raises:
-        Rejected: As the module's docstring lists. Nothing else is raised, save MemoryError.
+        Rejected: As the module's docstring lists.
+        ValueError: The crop is empty or beside the picture. Nothing else is raised, save MemoryError.
     """
+    small, width, height = _decode(data, options, crop)
+    return Picture(_on_canvas(over_white(small), options.image_size), width, height)
+
+
+def decode_shrunk(data: bytes, longest_px: int) -> Picture:
+    """Decodes one whole picture, upright, over white, in its own shape. Thread-safe.
+
+    Args:
+        data: As for `decode_picture`.
+        longest_px: The longer side; a smaller picture keeps its size.
+
+    Returns:
+        uint8 [height, width, 3] pixels, and the size of the original.
+
+    Raises:
+        Rejected: As `decode_picture` does.
+        ValueError: `longest_px` is below 1.
+    """
+    small, width, height = _decode(data, DecodeOptions(longest_px), None, enlarge=False)
+    return Picture(over_white(small), width, height)
+
+
+def _decode(
+    data: bytes, options: DecodeOptions, crop: Box | None, *, enlarge: bool = True
+) -> tuple[Image.Image, int, int]:
+    """The upright, resized picture in mode RGB or RGBa, and the upright original's width and height."""
     name = formats.recognise(data)
     lean, exif = formats.without_metadata(name, data)
     if name == "TIFF":
         formats.check_tiff_tags(data)
     if name == "WEBP":  # Pillow allocates the canvas as it opens one
         _check_size(formats.webp_size(data) or (0, 0), options)
-    source = _open(name, lean)
+    source = open_picture(name, lean)
     _check_size(source.size, options)
-    width, height = source.size
-    target, box = _fit(width, height, options)
+    # A TIFF comes upright from Pillow, its size already turned.
+    turn = 1 if name == "TIFF" else formats.orientation(exif or source.info.get("exif", b""))
+    part = None if crop is None else _as_stored(crop, source.size, turn)
+    size = source.size if part is None else (part.width, part.height)
+    width, height = source.size[::-1] if turn >= 5 else source.size
+    if not enlarge:
+        options = replace(options, image_size=min(options.image_size, max(size)))
     try:
-        small = _load_resized(source, target, box)
+        small = _load_resized(source, *_fit(*size, options), part)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever damage makes them trip over
-        lacking = _is_lacking(error)
-        reason = Reason.UNSUPPORTED_FORMAT if lacking else Reason.TRUNCATED
-        wanted = "a variant that is decoded here" if lacking else "complete pixel data"
-        raise Rejected(reason, f"{name}: expected {wanted}, found: {_one_line(error)}") from error
-    # A TIFF comes upright from Pillow, its size already turned.
-    turn = 1 if name == "TIFF" else formats.orientation(exif or source.info.get("exif", b""))
-    if turn in _UPRIGHT:
-        small = small.transpose(_UPRIGHT[turn])
+        raise load_failure(name, error) from error
+    return small.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else small, width, height
+
+
+def _as_stored(crop: Box, stored: tuple[int, int], turn: int) -> Box:
+    """A box of the upright picture, clipped to it, in the pixels of the stored one.
+
+    Args:
+        crop: Of the upright picture.
+        stored: Width and height of the stored picture.
+        turn: Its EXIF orientation.
+    """
+    width, height = stored[::-1] if turn >= 5 else stored
+    x, y = max(0, crop.x), max(0, crop.y)
+    wide, tall = min(width, crop.x + crop.width) - x, min(height, crop.y + crop.height) - y
+    if wide < 1 or tall < 1:
+        found = f"{crop.width} x {crop.height} from x={crop.x}, y={crop.y}"
+        raise ValueError(f"crop: expected a part of the picture, {width} x {height} pixels, found {found}")
     if turn >= 5:
-        width, height = height, width
-    return Picture(_on_canvas(small, options.image_size), width, height)
-
-
-class _Stream(io.BytesIO):
-    """Bytes that remember whether a reader ever asked for more than there were."""
-
-    ran_dry = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        found = super().read(size)
-        if size is not None and len(found) < size:
-            self.ran_dry = True
-        return found
-
-
-def _open(name: str, data: bytes) -> ImageFile.ImageFile:
-    stream = _Stream(data)
-    try:
-        source = _OPENERS[name](stream)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's parsers raise whatever a hostile header makes them trip over
-        if formats.is_cut_short(name, data, stream.ran_dry):
-            reason, wanted = Reason.TRUNCATED, "a complete header"
-        elif _is_lacking(error):
-            reason, wanted = Reason.UNSUPPORTED_FORMAT, "a variant that is decoded here"
-        else:
-            reason, wanted = Reason.NOT_AN_IMAGE, "a sound header"
-        raise Rejected(reason, f"{name}: expected {wanted}, found: {_one_line(error)}") from error
-    if name == "TIFF":
-        # Keeps Pillow from reading every EXIF sub-directory after loading.
-        source.is_animated = True  # type: ignore[attr-defined]
-    return source
+        x, y, wide, tall = y, x, tall, wide
+    if turn in (2, 3, 7, 8):
+        x = stored[0] - x - wide
+    if turn in (3, 4, 6, 7):
+        y = stored[1] - y - tall
+    return Box(x, y, wide, tall)
 
 
 def _check_size(size: tuple[int, int], options: DecodeOptions) -> None:
@@ -209,16 +204,6 @@ def _check_size(size: tuple[int, int], options: DecodeOptions) -> None:
     if width * height > options.max_pixels:
         found = f"{width} x {height} = {width * height}"
         raise Rejected(Reason.TOO_MANY_PIXELS, f"expected at most {options.max_pixels} pixels, found {found}")
-
-
-def _is_lacking(error: Exception) -> bool:
-    """Whether Pillow lacks a decoder for the variant; a KeyError is its look-up of a TIFF's layout or compression."""
-    text = str(error).lower()
-    return any(words in text for words in _LACKING) or isinstance(error.__cause__, KeyError)
-
-
-def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _fit(width: int, height: int, options: DecodeOptions) -> tuple[tuple[int, int], tuple[float, float]]:
@@ -233,59 +218,42 @@ def _fit(width: int, height: int, options: DecodeOptions) -> tuple[tuple[int, in
     return (max(1, round(width * scale)), max(1, round(height * scale))), (width, height)
 
 
-def _load_resized(source: ImageFile.ImageFile, target: tuple[int, int], region: tuple[float, float]) -> Image.Image:
-    """Loads pixels and resizes the central region to `target`; mode RGB, or RGBa (premultiplied) with transparency."""
+def _load_resized(
+    source: ImageFile.ImageFile, target: tuple[int, int], region: tuple[float, float], part: Box | None
+) -> Image.Image:
+    """Loads pixels and resizes the central region of a part to `target`; mode RGB, or RGBa with transparency.
+
+    Args:
+        source: Opened, not loaded.
+        target: Width and height of the result.
+        region: Width and height of the region, in the source's pixels.
+        part: Of the stored picture; None for all of it.
+    """
     width, height = source.size
     if isinstance(source, JpegImagePlugin.JpegImageFile):
         # libjpeg scales by 1/2, 1/4 or 1/8 almost for free; Pillow takes the smallest that still covers this size.
         source.draft(None, (math.ceil(target[0] * width / region[0]), math.ceil(target[1] * height / region[1])))
     source.decodermaxblock = _WHOLE_FILE_BYTES
     source.load()
-    image = _as_colour(source)
+    image = as_colour(source)
     shrunk_x, shrunk_y = image.width / width, image.height / height
+    x, y, part_wide, part_tall = 0.0, 0.0, float(image.width), float(image.height)
+    if part is not None:
+        x, part_wide, y, part_tall = part.x * shrunk_x, part.width * shrunk_x, part.y * shrunk_y, part.height * shrunk_y
+        # Cut off, so that the filter does not mix in what lies beyond the part's edges.
+        edges = math.floor(x), math.floor(y), math.ceil(x + part_wide), math.ceil(y + part_tall)
+        image = image.crop((*edges[:2], min(image.width, edges[2]), min(image.height, edges[3])))
+        x, y = x - edges[0], y - edges[1]
     wide, tall = region[0] * shrunk_x, region[1] * shrunk_y
     # Rounding must not put the region's edges a hair outside the picture: Pillow refuses that.
-    left, top = max(0.0, (image.width - wide) / 2), max(0.0, (image.height - tall) / 2)
+    left, top = max(0.0, x + (part_wide - wide) / 2), max(0.0, y + (part_tall - tall) / 2)
     right, bottom = min(image.width, left + wide), min(image.height, top + tall)
     image = image.resize(target, _RESAMPLE, box=(left, top, right, bottom), reducing_gap=_REDUCING_GAP)
     return image.convert("RGB") if image.mode == "L" else image
 
 
-def _as_colour(image: Image.Image) -> Image.Image:
-    """The picture in mode L, RGB or, where it has transparency, RGBa."""
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return _to_eight_bits(image)
-    if image.has_transparency_data:
-        # Premultiplied: resized so, transparent pixels do not bleed, and white can be put below after resizing.
-        return image.convert("RGBA").convert("RGBa")
-    if image.mode == "1":
-        return image.convert("L")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scales deep grey values: 16 bits by their high byte; others so that the least usual white that holds all is 255.
-
-    The usual whites are 1.0 (float only), 255 and 65535; where values go beyond, the brightest is white. Negative
-    values and those that are not finite are black.
-    """
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    peak = float(values.max())
-    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    white = next((white for white in whites if peak <= white), peak)
-    np.clip(values, 0.0, white, out=values)
-    return Image.fromarray(np.rint(values * np.float32(255.0 / white)).astype(np.uint8))
-
-
-def _on_canvas(image: Image.Image, size: int) -> np.ndarray:
+def _on_canvas(pixels: np.ndarray, size: int) -> np.ndarray:
     """Centres a picture on white; uint8 [size, size, 3]."""
-    pixels = np.asarray(image)
-    if image.mode == "RGBa":
-        below = 255 - pixels[..., 3:].astype(np.uint16)
-        pixels = np.minimum(pixels[..., :3] + below, 255).astype(np.uint8)
     height, width = pixels.shape[:2]
     if (width, height) == (size, size):
         return pixels

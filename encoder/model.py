@@ -108,7 +108,7 @@ def choose_precision(requested: str, spec: EncoderSpec, weights_path: Path, pixe
     if fastest == "float32" or not len(pixels):
         return fastest, None
     candidate = load_encoder(dataclasses.replace(spec, precision=fastest), weights_path, default_batch_size())
-    cosine = check_precision(_encode_plainly(spec, weights_path, pixels), candidate.encode(pixels))
+    cosine = check_precision(encode_plainly(spec, weights_path, pixels), candidate.encode(pixels))
     if cosine >= MIN_COSINE:
         return fastest, None
     warning = (
@@ -116,6 +116,22 @@ def choose_precision(requested: str, spec: EncoderSpec, weights_path: Path, pixe
         f"pictures, found {cosine:.4f}; using float32"
     )
     return "float32", warning
+
+
+def encode_plainly(spec: EncoderSpec, weights_path: Path, pixels: Pixels) -> Embeddings:
+    """float32[n, D] embeddings to hold other precisions against, without compiling: quicker than tracing for one batch.
+
+    Args:
+        spec: The encoder; its precision is ignored.
+        weights_path: The spec's weights.
+        pixels: uint8[n, S, S, 3] pictures, n > 0.
+
+    Raises:
+        StoreError: The weights cannot be read, or are not the spec's.
+    """
+    spec = dataclasses.replace(spec, precision="float32")
+    encode = _body(spec, _load_model(spec, weights_path), frozen=False)
+    return np.concatenate([encode(pixels[start : start + 32]).numpy() for start in range(0, len(pixels), 32)])
 
 
 def encode_halving(
@@ -217,10 +233,3 @@ def _body(spec: EncoderSpec, model: Any, *, frozen: bool) -> Callable[[Any], Any
         return tf.cast(outputs, tf.float32)
 
     return encode
-
-
-def _encode_plainly(spec: EncoderSpec, weights_path: Path, pixels: Pixels) -> Embeddings:
-    """float32 embeddings without compiling: quicker than tracing for one batch."""
-    spec = dataclasses.replace(spec, precision="float32")
-    encode = _body(spec, _load_model(spec, weights_path), frozen=False)
-    return np.concatenate([encode(pixels[start : start + 32]).numpy() for start in range(0, len(pixels), 32)])

@@ -6,13 +6,24 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from encoder.model import KerasEncoder, choose_precision, default_batch_size, load_encoder
+from encoder.model import (
+    Encoder,
+    KerasEncoder,
+    choose_precision,
+    default_batch_size,
+    encode_plainly,
+    load_encoder,
+)
+from encoder.precision import MIN_COSINE, check_precision
 from encoder.spec import EncoderSpec
+from store.errors import StoreError
 from store.location import Store
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -89,3 +100,58 @@ class KerasEncoderSource:
         """The model, one per process."""
         path = fetch_weights(self.store, spec.weights_sha256)
         return load_encoder(spec, path, self.batch_size or default_batch_size())
+
+
+def open_source(store: Store, encoder: Mapping[str, Any]) -> KerasEncoderSource:
+    """The encoder that a manifest's `encoder` entry names, in the precision the catalog was embedded in.
+
+    Args:
+        store: Holds the weights.
+        encoder: An index's or a snapshot's `encoder` entry.
+
+    Raises:
+        StoreError: The entry is incomplete, or of another fingerprint than its fields have in this release.
+    """
+    spec = EncoderSpec.from_manifest(encoder)
+    return KerasEncoderSource(store, spec, precision=spec.precision)
+
+
+def load_checked(source: KerasEncoderSource) -> Encoder:
+    """The model, its weights fetched from the store and checked against the digest in the spec.
+
+    Raises:
+        StoreError: The weights are missing, damaged or others; the message names the file.
+    """
+    try:
+        return source.load(source.spec)
+    except FileNotFoundError as error:
+        path = source.store.full_path(weights_path(source.spec.weights_sha256))
+        raise StoreError(
+            f"{path}: expected the weights the catalog was embedded with, found no file; restore it or embed again"
+        ) from error
+
+
+def check_loaded(source: KerasEncoderSource, encoder: Encoder, pixels: npt.NDArray[np.uint8]) -> None:
+    """Makes sure that this machine computes the catalog's precision well enough to answer in it.
+
+    Args:
+        source: As `open_source` gives it.
+        encoder: As `load_checked` gives it.
+        pixels: uint8[n, S, S, 3] pictures to try it on, n > 0; a few suffice.
+
+    Raises:
+        StoreError: Its embeddings are not those of float32; or as `load_checked`.
+    """
+    spec = source.spec
+    if spec.precision == "float32":
+        return
+    reference = encode_plainly(spec, fetch_weights(source.store, spec.weights_sha256), pixels)
+    starts = range(0, len(pixels), encoder.batch_size)
+    found = np.concatenate([encoder.encode(pixels[start : start + encoder.batch_size]) for start in starts])
+    cosine = check_precision(reference, found)
+    if cosine < MIN_COSINE:
+        raise StoreError(
+            f"{spec.precision} embeddings: expected a cosine of at least {MIN_COSINE} with those of float32, found "
+            f"{cosine:.4f} on this machine's processor; use a machine like the one the catalog was embedded on, or "
+            "embed the catalog again with --precision float32"
+        )

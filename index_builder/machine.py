@@ -8,9 +8,13 @@ from pathlib import Path
 _SHARE = 0.8
 
 
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processors(control_group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Processors that this process may use, by its affinity and by the quota of its control group (a container's)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota_us, _, period_us = _read(str(control_group / "cpu.max")).strip().partition(" ")
+    if quota_us.isdigit() and period_us.isdigit() and int(period_us):
+        count = min(count, max(1, round(int(quota_us) / int(period_us))))
+    return count
 
 
 def available_memory_bytes() -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ __all__ = ["Hit", "Matches", "Searcher"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+_T = TypeVar("_T")
 
 PROJECTION_FILE = "projection.npy"
 
@@ -43,16 +44,40 @@ class Matches:
 
     def image_ids(self) -> list[list[str]]:
         """The pictures' ids; as many for each query as there are answers."""
-        return [[self._catalog.image_id(row) for row in of_one if row >= 0] for of_one in self.rows.tolist()]
+        return self._for_each_query(self._catalog.image_ids(self.rows[self.rows >= 0]))
 
     def item_ids(self) -> list[list[str]]:
         """The items' ids; as many for each query as there are answers."""
-        return [[self._catalog.item_id(row) for row in of_one if row >= 0] for of_one in self.rows.tolist()]
+        return self._for_each_query(self._catalog.item_ids(self.rows[self.rows >= 0]))
 
     def hits(self, query: int = 0) -> list[Hit]:
         """One query's answers spelled out: ids, score, attributes."""
-        pairs = zip(self.rows[query].tolist(), self.scores[query].tolist(), strict=True)
-        return [self._catalog.hit(row, score) for row, score in pairs if row >= 0]
+        there = self.rows[query] >= 0
+        return self._catalog.hits(self.rows[query][there], self.scores[query][there])
+
+    def all_hits(self) -> list[list[Hit]]:
+        """Every query's answers spelled out, in one pass over the columns."""
+        there = self.rows >= 0
+        return self._for_each_query(self._catalog.hits(self.rows[there], self.scores[there]))
+
+    def _for_each_query(self, found: list[_T]) -> list[list[_T]]:
+        ends = np.cumsum((self.rows >= 0).sum(axis=1)).tolist()
+        return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def without(self, own: Sequence[Collection[int]], k: int) -> Matches:
+        """The first `k` answers that are not a query's own rows.
+
+        Args:
+            own: For each of the q queries, row numbers to leave out.
+            k: Answers to keep; to have so many, there must be k more than own rows.
+        """
+        hidden = self.rows < 0
+        for number, of_one in enumerate(own):
+            if of_one:
+                hidden[number] |= np.isin(self.rows[number], list(of_one))
+        order = np.argsort(hidden, axis=1, kind="stable")[:, :k]
+        rows, scores = np.where(hidden, -1, self.rows), np.where(hidden, np.float32(np.nan), self.scores)
+        return Matches(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1), self._catalog)
 
 
 class Searcher:
@@ -175,9 +200,8 @@ class Searcher:
         while True:
             rows, scores = (part[0] for part in self._nearest(query, count, mask))
             best: dict[str, int] = {}
-            for place, row in enumerate(rows.tolist()):
-                if row >= 0:
-                    best.setdefault(self.rows.item_id(row), place)
+            for place, item_id in enumerate(self.rows.item_ids(rows[rows >= 0])):  # missing ones come last
+                best.setdefault(item_id, place)
             if len(best) >= k or count >= len(self.rows) or rows[-1] < 0:
                 places = list(best.values())[:k]
                 missing = (0, k - len(places))

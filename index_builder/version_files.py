@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def open_version(store: Store, manifest: IndexManifest, *, verify: bool = False)
     """
     path = version_folder(manifest.version)
     direct = store.local_path(path)
-    folder = direct or Path(tempfile.gettempdir()) / "shelfmark-indexes" / manifest.version
+    folder = direct or _copies() / manifest.version
     for file in manifest.files:
         local = folder / file.path
         if direct is None and not local.exists():
@@ -113,6 +114,20 @@ def open_version(store: Store, manifest: IndexManifest, *, verify: bool = False)
             _download(store, f"{path}/{file.path}", local)  # this machine's copy may be what is damaged
             _check(store.full_path(f"{path}/{file.path}"), local, file, verify or not large)
     return folder
+
+
+def forget_copy(store: Store, version: str) -> None:
+    """Deletes this machine's copy of a version, if it has one; the store keeps its own, and so does who has it open."""
+    if store.local_path(version_folder(version)) is not None:
+        return
+    doomed = _copies() / f"{version}.{uuid.uuid4().hex}"
+    with contextlib.suppress(OSError):  # renamed first: who opens it meanwhile finds it whole or not at all
+        os.rename(_copies() / version, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _copies() -> Path:
+    return Path(tempfile.gettempdir()) / "shelfmark-indexes"
 
 
 def _check(name: str, local: Path, file: IndexFile, verify: bool) -> None:

@@ -75,9 +75,9 @@ def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str)
         StoreError: The index's weights are missing, damaged or others.
     """
     from encoder.decode import DecodeOptions
+    from encoder.source import load_checked, open_source
     from pipelines import embed
     from pipelines.beam_flags import parse_beam_flags
-    from pipelines.query_encoder import load_checked, open_source
     from transforms.embeddings import EmbedOptions
     from transforms.fetch import FetchOptions, ImageFetcher
     from transforms.progress import ProgressFile

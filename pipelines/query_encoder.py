@@ -10,43 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.decode import DecodeOptions, decode_picture
-from encoder.model import Encoder
-from encoder.source import KerasEncoderSource, weights_path
-from encoder.spec import EncoderSpec
-from store.errors import StoreError, UserError
+from encoder.source import load_checked, open_source
+from store.errors import UserError
 from store.location import Store
 from transforms.line import EmbeddingLine, LineLimits
 from transforms.outcomes import Embedded, Job, Refused
 from transforms.source_version import Fetched
-
-
-def open_source(store: Store, encoder: Mapping[str, Any]) -> KerasEncoderSource:
-    """The encoder that a manifest's `encoder` entry names, in the precision the catalog was embedded in.
-
-    Args:
-        store: Holds the weights.
-        encoder: An index's or a snapshot's `encoder` entry.
-
-    Raises:
-        StoreError: The entry is incomplete, or of another fingerprint than its fields have in this release.
-    """
-    spec = EncoderSpec.from_manifest(encoder)
-    return KerasEncoderSource(store, spec, precision=spec.precision)
-
-
-def load_checked(source: KerasEncoderSource) -> Encoder:
-    """The model, its weights fetched from the store and checked against the digest in the spec.
-
-    Raises:
-        StoreError: The weights are missing, damaged or others; the message names the file.
-    """
-    try:
-        return source.load(source.spec)
-    except FileNotFoundError as error:
-        path = source.store.full_path(weights_path(source.spec.weights_sha256))
-        raise StoreError(
-            f"{path}: expected the weights the catalog was embedded with, found no file; restore it or embed again"
-        ) from error
 
 
 class QueryEncoder:

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from index_builder.neighbours import Query, answer, query_of_image, query_of_item
 from index_builder.searcher import Hit, Searcher
 from pipelines.console import LOG
 from pipelines.flag_types import Commands, positive
@@ -21,20 +19,18 @@ from store.rejects import Rejected
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Query:
-    """What is searched for.
+class Asked:
+    """What the user asked for.
 
     Attributes:
         name: As the user gave it: a file, an item_id or an image_id.
-        vector: float32[D], any length.
-        own: Row numbers that must not be among its answers; empty for a picture from outside.
+        query: What is searched for.
         picture: The encoded picture, or None where a row of the index is the query.
         image_uri: The row's picture; empty for a picture from outside.
     """
 
     name: str
-    vector: npt.NDArray[np.float32]
-    own: frozenset[int] = frozenset()
+    query: Query
     picture: bytes | None = None
     image_uri: str = ""
 
@@ -84,7 +80,7 @@ def run_search(flags: argparse.Namespace) -> int:
         raise UserError("--where: expected every attribute once, found one given twice; no row has two values of it")
     searcher = open_searcher(flags.store, flags.version)
     queries = _queries(flags, searcher)
-    answers = answer(searcher, queries, flags.k, where, flags.group_by)
+    answers = answer(searcher, [asked.query for asked in queries], flags.k, where, flags.group_by)
     if flags.sheet:
         _write_sheet(Path(flags.sheet), searcher, Store(flags.store), queries, answers)
     if flags.format == "json":
@@ -108,27 +104,19 @@ def open_searcher(store_uri: str, version: str | None) -> Searcher:
     return searcher
 
 
-def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Query]:
+def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Asked]:
     if flags.image:
         return _picture_queries(flags.image, Store(flags.store), searcher)
     if flags.item:
-        rows = own = searcher.find_item(flags.item)
+        name, query = flags.item, query_of_item(searcher, flags.item)
+        shown = min(query.own)
     else:
-        rows = own = np.array([searcher.find_image(flags.image_id)])
-    first = searcher.rows.hit(int(rows[0]), 1.0)
-    if flags.group_by:  # an answer of one picture per item cannot leave out a picture and keep its item
-        own = searcher.find_item(first.item_id)
-    return [
-        Query(
-            name=flags.item or flags.image_id,
-            vector=searcher.vectors(rows).mean(axis=0),
-            own=frozenset(int(row) for row in own),
-            image_uri=first.image_uri,
-        )
-    ]
+        name, query = flags.image_id, query_of_image(searcher, flags.image_id, flags.group_by)
+        shown = searcher.find_image(name)
+    return [Asked(name, query, image_uri=searcher.rows.hit(shown, 1.0).image_uri)]
 
 
-def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[Query]:
+def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[Asked]:
     from pipelines.query_encoder import QueryEncoder
     from transforms.fetch import FetchOptions, ImageFetcher
 
@@ -146,22 +134,14 @@ def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> 
     fetcher.close()
     encoder = QueryEncoder(store, searcher.manifest.encoder)
     vectors = encoder.embed_pictures(pictures, [f"--image {name}" for name in names])
-    return [Query(name, vector, picture=data) for name, vector, data in zip(names, vectors, pictures, strict=True)]
+    found = zip(names, vectors, pictures, strict=True)
+    return [Asked(name, Query(vector), picture=data) for name, vector, data in found]
 
 
-def answer(
-    searcher: Searcher, queries: Sequence[Query], k: int, where: Mapping[str, str], group_by: str | None
-) -> list[list[Hit]]:
-    """At most `k` hits to each query, best first, without the query's own rows."""
-    beyond_own = k + max(len(query.own) for query in queries)
-    matches = searcher.search(np.stack([query.vector for query in queries]), beyond_own, where or None, group_by)
-    return [[hit for hit in matches.hits(index) if hit.row not in query.own][:k] for index, query in enumerate(queries)]
-
-
-def table(queries: Sequence[Query], answers: Sequence[Sequence[Hit]]) -> str:
+def table(queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]) -> str:
     """The answers for a terminal: a block to each query, columns aligned."""
     blocks = []
-    for query, hits in zip(queries, answers, strict=True):
+    for asked, hits in zip(queries, answers, strict=True):
         rows: list[tuple[str, ...]] = [("rank", "score", "item_id", "image_id", "image_uri", "attributes")]
         for rank, hit in enumerate(hits, start=1):
             attributes = " ".join(f"{name}={value}" for name, value in hit.attributes.items())
@@ -170,7 +150,7 @@ def table(queries: Sequence[Query], answers: Sequence[Sequence[Hit]]) -> str:
         rows = [tuple(" ".join(cell.split()) for cell in row) for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        blocks.append("\n".join([query.name, *lines] if hits else [query.name, "nothing found"]))
+        blocks.append("\n".join([asked.name, *lines] if hits else [asked.name, "nothing found"]))
     return "\n\n".join(blocks)
 
 
@@ -178,7 +158,7 @@ def _document(
     flags: argparse.Namespace,
     searcher: Searcher,
     where: Mapping[str, str],
-    queries: Sequence[Query],
+    queries: Sequence[Asked],
     answers: Sequence[Sequence[Hit]],
 ) -> dict[str, Any]:
     return {
@@ -187,8 +167,8 @@ def _document(
         "k": flags.k,
         "where": dict(where),
         "queries": [
-            {"query": query.name, "hits": [_hit_document(hit) for hit in hits]}
-            for query, hits in zip(queries, answers, strict=True)
+            {"query": asked.name, "hits": [_hit_document(hit) for hit in hits]}
+            for asked, hits in zip(queries, answers, strict=True)
         ],
     }
 
@@ -204,7 +184,7 @@ def _hit_document(hit: Hit) -> dict[str, Any]:
 
 
 def _write_sheet(
-    path: Path, searcher: Searcher, store: Store, queries: Sequence[Query], answers: Sequence[Sequence[Hit]]
+    path: Path, searcher: Searcher, store: Store, queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]
 ) -> None:
     from encoder.thumbnails import thumbnail_data_uri
     from index_builder.sheet import SheetRow, sheet_html
@@ -212,7 +192,7 @@ def _write_sheet(
 
     thumbnails = open_snapshot_thumbnails(store, searcher.manifest.snapshot)
     rows = []
-    for query, hits in zip(queries, answers, strict=True):
-        picture = thumbnails(query.image_uri) if query.picture is None else thumbnail_data_uri(query.picture)
-        rows.append(SheetRow(query.name, picture, hits))
+    for asked, hits in zip(queries, answers, strict=True):
+        picture = thumbnails(asked.image_uri) if asked.picture is None else thumbnail_data_uri(asked.picture)
+        rows.append(SheetRow(asked.name, picture, hits))
     thumbnails.write_page(path, sheet_html(rows, thumbnails))

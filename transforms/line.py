@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from encoder.decode import Picture
 from encoder.model import Encoder
-from store.rejects import Reason, Rejected
+from encoder.normalise import normalise
+from store.rejects import Rejected
 from transforms.outcomes import Embedded, Job, Outcome, Refused, SameContent, Unchanged
 from transforms.source_version import Fetched
 
@@ -218,11 +219,10 @@ class EmbeddingLine:
 
 
 def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> list[Outcome]:
-    norms = np.linalg.norm(features.astype(np.float64), axis=1)
     outcomes: list[Outcome] = []
-    for decoded, vector, norm in zip(batch, features, norms, strict=True):
-        if not np.isfinite(norm) or norm < np.finfo(np.float32).tiny:
-            outcomes.append(Refused(decoded.job, Reason.NOT_FINITE, f"the embedding's norm is {norm}"))
+    for decoded, unit in zip(batch, normalise(features), strict=True):
+        if isinstance(unit, Rejected):
+            outcomes.append(Refused(decoded.job, unit.reason, unit.detail))
             continue
         outcomes.append(
             Embedded(
@@ -231,8 +231,8 @@ def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> li
                 decoded.picture.width,
                 decoded.picture.height,
                 decoded.content_sha256,
-                float(norm),
-                (vector / norm).astype(np.float32),
+                unit.norm,
+                unit.embedding,
             )
         )
     return outcomes

@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from encoder.thumbnails import thumbnail_data_uri
+from encoder.thumbnails import make_thumbnail, thumbnail_data_uri
 from store.rejects import Reason, Rejected
 from tests.support.hostile import encoded, photo, turned, with_alpha
 
@@ -48,3 +48,56 @@ def test_what_cannot_be_decoded_is_rejected(data: bytes, reason: Reason) -> None
     with pytest.raises(Rejected) as rejected:
         thumbnail_data_uri(data)
     assert rejected.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    "size", [(90, 60), (60, 90), (400, 40), (64, 64), (65, 63), (20, 9), (1, 1), (3000, 1)], ids=str
+)
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_thumbnail_has_the_pictures_shape_and_is_never_larger(name, size):
+    thumbnail = make_thumbnail(encoded(photo(*size), name), 64)
+    assert (thumbnail.width, thumbnail.height) == size
+    found = Image.open(io.BytesIO(thumbnail.jpeg))
+    assert (found.format, found.mode) == ("JPEG", "RGB")
+    scale = min(1, 64 / max(size))
+    assert found.size == tuple(max(1, round(side * scale)) for side in size)
+    wanted = photo(*size).resize(found.size, Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(found, int) - np.asarray(wanted, int)).mean() < 12
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_thumbnail_is_upright_and_says_the_upright_size(turn):
+    thumbnail = make_thumbnail(turned(turn), 45)
+    assert (thumbnail.width, thumbnail.height) == ((60, 90) if turn >= 5 else (90, 60))
+    found = Image.open(io.BytesIO(thumbnail.jpeg))
+    assert found.size == ((30, 45) if turn >= 5 else (45, 30))
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(turned(turn)))).resize(found.size)
+    assert np.abs(np.asarray(found, int) - np.asarray(wanted, int)).mean() < 12
+
+
+@pytest.mark.parametrize("name", ["JPEG", "WEBP", "AVIF", "PNG", "TIFF"])
+def test_a_thumbnail_carries_no_metadata(name):
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "secret", 6
+    options = {} if name == "TIFF" else {"icc_profile": b"secret" * 100, "comment": "secret"}
+    data = encoded(photo(), name, exif=exif, dpi=(72, 72), **options)
+    assert b"secret" in data or name == "PNG"
+    jpeg = make_thumbnail(data, 45).jpeg
+    found = Image.open(io.BytesIO(jpeg))
+    assert b"secret" not in jpeg
+    assert b"Exif" not in jpeg
+    assert set(found.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+
+
+def test_a_transparent_thumbnail_lies_on_white():
+    found = np.asarray(Image.open(io.BytesIO(make_thumbnail(encoded(with_alpha(), "PNG"), 45).jpeg)))
+    assert found.shape == (30, 45, 3)
+    assert found[:, 0].min() > 235
+
+
+def test_what_is_no_picture_has_no_thumbnail():
+    with pytest.raises(Rejected) as rejected:
+        make_thumbnail(b"nothing of the kind", 160)
+    assert rejected.value.reason is Reason.NOT_AN_IMAGE
+    with pytest.raises(ValueError, match="image_size: expected at least 1, found 0"):
+        make_thumbnail(encoded(photo(), "PNG"), 0)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import collections
+import dataclasses
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.rows import ROWS_FILE, Rows, row_table, write_rows
+from index_builder.rows import ROWS_FILE, Hit, Rows, row_table, write_rows
 from store.errors import UserError
 
 NAMES = st.sampled_from(["category", "colour", "a=b", ""])
@@ -71,3 +75,54 @@ def test_rows_are_found_by_id_in_any_shard(tmp_path: Path) -> None:
         {"shard": "1"},
         4,
     )
+
+
+@given(st.lists(ATTRIBUTES, min_size=1, max_size=3), st.data())
+def test_many_hits_are_the_hits_one_by_one(shards: list[list[dict[str, str] | None]], data: st.DataObject) -> None:
+    rows = Rows([row_table(table_of(shard)) for shard in shards])
+    flat = [(number, row, one or {}) for number, shard in enumerate(shards) for row, one in enumerate(shard)]
+    chosen = data.draw(st.lists(st.integers(0, len(flat) - 1), max_size=30))
+    scores = np.linspace(1, -1, len(chosen), dtype=np.float32)
+    hits = rows.hits(np.array(chosen, np.int64), scores)
+    assert hits == [
+        Hit(f"image-{row}", f"item-{row // 2}", f"{row}.jpg", float(score), attributes, place)
+        for score, place in zip(scores, chosen, strict=True)
+        for _, row, attributes in [flat[place]]
+    ]
+    assert hits == [rows.hit(row, float(score)) for row, score in zip(chosen, scores, strict=True)]
+    assert rows.image_ids(np.array(chosen, np.int64)) == [hit.image_id for hit in hits]
+    assert rows.item_ids(np.array(chosen, np.int64)) == [rows.item_id(row) for row in chosen]
+    assert all(isinstance(value, (str, float, int, dict)) for hit in hits for value in dataclasses.astuple(hit))
+
+
+@given(st.lists(ATTRIBUTES, min_size=1, max_size=3), st.integers(0, 4))
+def test_values_are_counted_over_all_shards(shards: list[list[dict[str, str] | None]], limit: int) -> None:
+    rows = Rows([row_table(table_of(shard)) for shard in shards])
+    for name in rows.attribute_names:
+        counts = collections.Counter(value for value in rows.attribute(name) if value is not None)
+        most_frequent = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+        assert rows.value_counts(name, limit) == (most_frequent, len(counts))
+    with pytest.raises(UserError, match="found 'size'"):
+        rows.value_counts("size", limit)
+
+
+def test_a_table_in_several_pieces_is_read_like_one() -> None:
+    pieces = [row_table(table_of([{"a": value}] * 2)) for value in ("x", "y", "x")]
+    rows = Rows([pa.concat_tables(pieces)])
+    assert rows.attribute("a") == ["x", "x", "y", "y", "x", "x"]
+    assert [hit.attributes["a"] for hit in rows.hits(np.arange(6), np.zeros(6))] == rows.attribute("a")
+    assert rows.matching({"a": "y"}).tolist() == [False, False, True, True, False, False]
+    assert rows.value_counts("a", 9) == ([("x", 4), ("y", 2)], 2)
+
+
+def test_the_cache_of_filters_is_bounded_and_dies_with_the_rows() -> None:
+    rows = Rows([row_table(table_of([{"a": str(number)} for number in range(40)]))])
+    kept = [weakref.ref(rows.matching({"a": str(number)})) for number in range(40)]
+    assert [mask() is not None for mask in kept] == [False] * 8 + [True] * 32
+    assert rows.matching({"a": "39"}) is kept[39]()
+    gc.disable()
+    try:
+        del rows
+        assert [mask for mask in kept if mask() is not None] == []
+    finally:
+        gc.enable()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.searcher import Searcher
+from index_builder.rows import Rows
+from index_builder.searcher import Matches, Searcher
 from store.errors import UserError
 from store.location import Store
 from tests.index_builder.conftest import DIMENSION, ROWS, Indexed
@@ -222,3 +225,50 @@ def test_importing_loads_neither_tensorflow_nor_beam() -> None:
 def test_a_store_by_its_file_uri(exact: Indexed) -> None:
     assert Searcher.open(Path(exact.store.uri).as_uri()).search(exact.vectors[0], 1).rows[0, 0] == 0
     assert Store(Path(exact.store.uri).as_uri()).local_path("x") is not None
+
+
+@pytest.mark.parametrize("kind", ["exact", "sharded"])
+def test_a_dropped_index_is_freed_at_once(request: pytest.FixtureRequest, kind: str) -> None:
+    indexed: Indexed = request.getfixturevalue(kind)
+    searcher = indexed.open()
+    matches = searcher.search(indexed.vectors[:3], 5, where={"half": "yes"}, group_by="item")
+    assert len(matches.all_hits()) == 3
+    assert len(searcher.search(indexed.vectors[0], 5).hits()) == 5
+    parts = [weakref.ref(part) for part in (searcher, searcher.rows, searcher._engine)]
+    gc.collect()
+    gc.disable()
+    try:
+        del searcher, matches
+        assert [part() for part in parts] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def test_all_hits_are_those_of_each_query(sharded: Indexed, searcher: Searcher) -> None:
+    matches = searcher.search(sharded.vectors[:6], 20, where={"thousandth": "yes"})
+    assert (matches.rows < 0).any()
+    assert matches.all_hits() == [matches.hits(query) for query in range(6)]
+    assert [len(hits) for hits in matches.all_hits()] == (matches.rows >= 0).sum(axis=1).tolist()
+    for of_one, rows, scores in zip(matches.all_hits(), matches.rows, matches.scores, strict=True):
+        assert [(hit.row, hit.score) for hit in of_one] == [
+            (row, score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0
+        ]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 30), unique=True, min_size=6, max_size=6), min_size=1, max_size=4),
+    st.integers(1, 7),
+    st.data(),
+)
+def test_own_rows_are_left_out_and_the_rest_keep_their_order(
+    lists: list[list[int]], k: int, data: st.DataObject
+) -> None:
+    answers = [data.draw(st.integers(0, 6)) for _ in lists]
+    rows = np.array([of_one[:n] + [-1] * (6 - n) for of_one, n in zip(lists, answers, strict=True)], np.int64)
+    scores = np.where(rows < 0, np.nan, -rows).astype(np.float32)
+    own = [frozenset(data.draw(st.lists(st.integers(0, 30), max_size=12))) for _ in lists]
+    found = Matches(rows, scores, Rows([])).without(own, k)
+    for of_one, n, mine, left, cosines in zip(lists, answers, own, found.rows, found.scores, strict=True):
+        expected = [row for row in of_one[:n] if row not in mine][:k]
+        assert left.tolist() == expected + [-1] * (min(k, 6) - len(expected))
+        np.testing.assert_array_equal(cosines, np.where(left < 0, np.nan, -left).astype(np.float32))
