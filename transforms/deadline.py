@@ -83,21 +83,25 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_DeadlineSocket(sock, self.fp.detach()), 64 * 1024)
 
 
-class _DeadlineHttpConnection(HTTPConnection):
+class DeadlineHttpConnection(HTTPConnection):
+    """urllib3's connection, whose responses obey `current_deadline`."""
+
     response_class = _DeadlineResponse
 
 
-class _DeadlineHttpsConnection(HTTPSConnection):
+class DeadlineHttpsConnection(HTTPSConnection):
+    """urllib3's connection, whose responses obey `current_deadline`."""
+
     response_class = _DeadlineResponse
 
 
 class DeadlineHttpPool(HTTPConnectionPool):
     """urllib3's pool, whose responses obey `current_deadline`."""
 
-    ConnectionCls = _DeadlineHttpConnection
+    ConnectionCls = DeadlineHttpConnection
 
 
 class DeadlineHttpsPool(HTTPSConnectionPool):
     """urllib3's pool, whose responses obey `current_deadline`."""
 
-    ConnectionCls = _DeadlineHttpsConnection
+    ConnectionCls = DeadlineHttpsConnection

@@ -14,7 +14,8 @@ import ssl
 import threading
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import urllib3
 from urllib3 import exceptions as http_errors
@@ -35,6 +36,7 @@ _REASON_OF_STATUS = {
     410: Reason.NOT_FOUND,
     451: Reason.FORBIDDEN,
 }
+_POOL_CLASSES = {"http": DeadlineHttpPool, "https": DeadlineHttpsPool}
 _KEPT_HOSTS = 32  # hosts whose idle connections are kept: a catalog names few, and each may keep connections_per_host
 
 
@@ -42,6 +44,22 @@ def shown_uri(uri: str) -> str:
     """The URI as a detail may quote it: without user and password, and not endless."""
     public = re.sub(r"://[^/?#]*@", "://", uri)
     return public if len(public) <= 200 else public[:197] + "..."
+
+
+def parse_url(url: str) -> urllib3.util.Url:
+    """Takes an http(s) URL apart: scheme and host in lower case, the host's percent and IDNA forms resolved.
+
+    Raises:
+        Rejected: fetch_error, if it is not one or has no host.
+    """
+    try:
+        target = urllib3.util.parse_url(url)
+    except (http_errors.LocationParseError, ValueError) as error:
+        # The URL is not quoted: where its parts cannot be told apart, neither can its password.
+        raise Rejected(Reason.FETCH_ERROR, "expected a well-formed http(s) URL") from error
+    if target.scheme not in ("http", "https") or not target.host:
+        raise Rejected(Reason.FETCH_ERROR, f"expected an http(s) URL with a host, found {shown_uri(url)}")
+    return target
 
 
 class HttpDownloader:
@@ -54,12 +72,28 @@ class HttpDownloader:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         jitter: random.Random,
+        *,
+        target_of: Callable[[str], urllib3.util.Url] = parse_url,
+        pool_classes: Mapping[str, Callable[..., Any]] = _POOL_CLASSES,
     ) -> None:
+        """Takes the limits, and what a stricter fetcher replaces.
+
+        Args:
+            options: The limits.
+            budget: Memory shared by all downloads.
+            clock: Seconds, never going back.
+            sleep: Waits that many seconds.
+            jitter: Draws the pauses between attempts.
+            target_of: Takes apart the URL of every hop, redirects too, or raises Rejected.
+            pool_classes: Scheme -> what makes a urllib3 pool of connections to one host.
+        """
         self._options = options
         self._budget = budget
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._target_of = target_of
+        self._pool_classes = dict(pool_classes)
         self._lock = threading.Lock()
         self._pools: urllib3.PoolManager | None = None
         # Weak: a host's seats live as long as someone sits or queues there, however many hosts a catalog names.
@@ -95,7 +129,7 @@ class HttpDownloader:
         """One attempt: the request and its redirects."""
         for _ in range(self._options.max_redirects + 1):
             deadline.check()
-            target = _parse(url)
+            target = self._target_of(url)
             try:
                 with self._seat(target, deadline):
                     found = self._get(target, conditions, deadline)
@@ -103,7 +137,7 @@ class HttpDownloader:
                 raise _failure_of(error, url) from error
             if not isinstance(found, str):
                 return found
-            url = urllib.parse.urljoin(url, found)
+            url = _redirected(url, found)
         limit = self._options.max_redirects
         raise Rejected(Reason.FETCH_ERROR, f"expected at most {limit} redirects, found another to {shown_uri(url)}")
 
@@ -178,19 +212,17 @@ class HttpDownloader:
                 self._pools = urllib3.PoolManager(
                     _KEPT_HOSTS, maxsize=self._options.connections_per_host, ssl_context=ssl.create_default_context()
                 )
-                self._pools.pool_classes_by_scheme = {"http": DeadlineHttpPool, "https": DeadlineHttpsPool}
+                # urllib3 asks for classes, but only calls them.
+                self._pools.pool_classes_by_scheme = self._pool_classes  # type: ignore[assignment]
             return self._pools
 
 
-def _parse(url: str) -> urllib3.util.Url:
+def _redirected(url: str, location: str) -> str:
     try:
-        target = urllib3.util.parse_url(url)
-    except (http_errors.LocationParseError, ValueError) as error:
-        # The URL is not quoted: where its parts cannot be told apart, neither can its password.
-        raise Rejected(Reason.FETCH_ERROR, "expected a well-formed http(s) URL") from error
-    if target.scheme not in ("http", "https") or not target.host:
-        raise Rejected(Reason.FETCH_ERROR, f"expected an http(s) URL with a host, found {shown_uri(url)}")
-    return target
+        return urllib.parse.urljoin(url, location)
+    except ValueError as error:  # brackets that hold no address, characters that imitate others
+        detail = f"expected a redirect to a well-formed URL from {shown_uri(url)}"
+        raise Rejected(Reason.FETCH_ERROR, detail) from error
 
 
 def _finish_small_body(response: urllib3.BaseHTTPResponse) -> None:

@@ -107,6 +107,13 @@ def test_redirects_are_followed_up_to_the_limit(server: PictureServer, fetcher: 
     assert server.requests["/loop"] == OPTIONS.max_redirects + 1
 
 
+@pytest.mark.parametrize("to", ["http://[::1", "http://h:port/a.jpg"])
+def test_a_redirect_to_a_malformed_url_is_a_reject(server: PictureServer, fetcher: ImageFetcher, to: str) -> None:
+    rejected = rejection(fetcher, server.url(f"/redirect/malformed?to={urllib.parse.quote(to, safe='')}"))
+    assert rejected.reason is Reason.FETCH_ERROR
+    assert "well-formed" in rejected.detail
+
+
 def test_stray_bytes_after_a_body_do_not_reach_the_next_picture(server: PictureServer, fetcher: ImageFetcher) -> None:
     assert fetcher.fetch(server.url("/lying-short")) == jpeg(1)[:10]
     assert fetcher.fetch(server.url("/ok/9.jpg")) == jpeg(9)
