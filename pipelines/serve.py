@@ -1,0 +1,207 @@
+"""`shelfmark serve`: the published index behind HTTP, with a page."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.flag_types import Commands, natural, positive, seconds, seconds_or_none, size_bytes
+from store.errors import UserError
+
+if TYPE_CHECKING:
+    from serving.options import PictureSources
+
+# A person waits for a thumbnail, and for the picture of a URL, no longer than this.
+_FETCH_DEADLINE_S = 10.0
+
+
+def add_serve(commands: Commands) -> None:
+    """`shelfmark serve`."""
+    summary = "serve the published index: an HTTP API, and a page to search with"
+    parser = commands.add_parser("serve", help=summary, description=summary, allow_abbrev=False)
+    parser.add_argument("--store", required=True, metavar="URI", help="where the index lies")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
+    parser.add_argument("--port", type=natural, default=8080, help="0 for any free one (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="processes, each with its own model (default: 1)"
+    )
+    parser.add_argument(
+        "--poll_interval",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how often to look whether another version was published (default: %(default)s)",
+    )
+    _add_pictures(parser)
+    _add_safety(parser)
+    parser.add_argument("--verbose", action="store_true", help="show what the libraries have to say")
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    pictures = parser.add_argument_group("pictures")
+    pictures.add_argument("--no_pictures", action="store_true", help="vectors and ids only: loads no model")
+    pictures.add_argument(
+        "--pictures",
+        metavar="URI",
+        help="what the catalog's relative image_uris start from (default: the catalog's folder)",
+    )
+    pictures.add_argument(
+        "--batch_size",
+        type=natural,
+        default=0,
+        help="pictures the model takes at once (default: what suits the hardware)",
+    )
+    pictures.add_argument(
+        "--batch_delay_ms",
+        type=seconds_or_none,
+        default=5.0,
+        metavar="MS",
+        help="how long decoded pictures wait for those being decoded (default: %(default)s)",
+    )
+    pictures.add_argument(
+        "--max_waiting", type=positive, default=64, help="query pictures in work before 503 (default: %(default)s)"
+    )
+    pictures.add_argument(
+        "--max_pixels", type=positive, default=64_000_000, help="of a query picture (default: %(default)s)"
+    )
+    pictures.add_argument(
+        "--thumbnail_cache",
+        type=size_bytes,
+        default="64MiB",
+        metavar="SIZE",
+        help="memory for them (default: %(default)s)",
+    )
+
+
+def _add_safety(parser: argparse.ArgumentParser) -> None:
+    safety = parser.add_argument_group("safety")
+    safety.add_argument(
+        "--max_upload_bytes",
+        type=size_bytes,
+        default="16MiB",
+        metavar="SIZE",
+        help="of one request (default: %(default)s)",
+    )
+    safety.add_argument(
+        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="for one request (default: %(default)s)"
+    )
+    safety.add_argument(
+        "--grace", type=seconds, default=20.0, metavar="SECONDS", help="for requests at the end (default: %(default)s)"
+    )
+    safety.add_argument(
+        "--allow_fetch",
+        nargs="+",
+        default=[],
+        metavar="HOST",
+        help="hosts that pictures may be fetched from by URL, such as images.example.com or *.example.com",
+    )
+    safety.add_argument("--api_keys", metavar="FILE", help="one key to a line; without it everyone may ask")
+    safety.add_argument(
+        "--cors",
+        nargs="+",
+        default=[],
+        metavar="ORIGIN",
+        help="whose pages may call the API, such as https://shop.example",
+    )
+
+
+def run_serve(flags: argparse.Namespace) -> int:
+    """Serves until told to stop.
+
+    Raises:
+        UserError: A flag makes no sense, or nothing is published.
+        StoreError: The published version cannot be served.
+    """
+    from serving.options import ServeOptions
+    from serving.run import serve
+
+    options = ServeOptions(
+        flags.store,
+        pictures=not flags.no_pictures,
+        poll_interval_s=flags.poll_interval,
+        batch_size=flags.batch_size,
+        batch_delay_ms=flags.batch_delay_ms,
+        max_waiting_pictures=flags.max_waiting,
+        max_upload_bytes=flags.max_upload_bytes,
+        max_pixels=flags.max_pixels,
+        timeout_s=flags.timeout,
+        grace_s=flags.grace,
+        thumbnail_cache_bytes=flags.thumbnail_cache,
+        api_keys=read_keys(Path(flags.api_keys)) if flags.api_keys else (),
+        cors_origins=tuple(flags.cors),
+        workers=flags.workers,
+    )
+    if flags.port > 65535:
+        raise UserError(f"--port: expected a number from 0 to 65535, found {flags.port}")
+    _check_origins(flags.cors)
+    _open_url_fetcher(flags.allow_fetch)  # a host that makes no sense is told now, not by a worker
+    sources = functools.partial(open_sources, flags.store, flags.pictures, tuple(flags.allow_fetch))
+    serve(options, sources, flags.host, flags.port, flags.verbose)
+    return 0
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The keys in a file: one to a line, blank lines and those that begin with # left out.
+
+    Raises:
+        UserError: The file cannot be read, or has none: an open server would be a surprise.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"--api_keys {path}: expected a file of keys: {said}") from error
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not keys:
+        raise UserError(f"--api_keys {path}: expected at least one key, one to a line, found none")
+    return keys
+
+
+def _check_origins(origins: Sequence[str]) -> None:
+    for origin in origins:
+        scheme, separator, host = origin.partition("://")
+        if origin != "*" and (scheme not in ("http", "https") or not separator or not host or "/" in host):
+            raise UserError(f"--cors: expected an origin such as https://shop.example, found {origin!r}")
+
+
+def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str, ...]) -> PictureSources:
+    """Where a serving process gets pictures from that no request carries.
+
+    Args:
+        store_uri: Has the snapshots, which name their catalogs.
+        pictures: What relative image_uris start from, or None for the catalog's own folder.
+        allowed_hosts: Of URLs in requests; none turns them off.
+    """
+    from pipelines.beam_flags import open_file_systems
+    from serving.options import PictureSources
+    from store.location import Store
+    from store.snapshot import read_manifest
+    from transforms.catalog import catalog_base
+    from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
+
+    open_file_systems()
+    limits = FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=_FETCH_DEADLINE_S, attempts=2)
+    fetcher = ImageFetcher(limits)
+    store = Store(store_uri)
+
+    def open_catalog(snapshot: str) -> Callable[[str], bytes]:
+        base = pictures if pictures is not None else catalog_base(read_manifest(store, snapshot).catalog)
+        return lambda image_uri: fetcher.fetch(resolve_uri(image_uri, base))
+
+    return PictureSources(open_catalog, _open_url_fetcher(allowed_hosts))
+
+
+def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | None:
+    if not allowed_hosts:
+        return None
+    from transforms.fetch_options import FetchOptions
+    from transforms.public_fetch import PublicFetcher
+
+    limits = FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=_FETCH_DEADLINE_S, attempts=2)
+    try:
+        return PublicFetcher(allowed_hosts, limits).fetch
+    except ValueError as error:
+        raise UserError(f"--allow_fetch: {error}") from error

@@ -1,0 +1,1 @@
+"""A published index behind HTTP and a web page."""

@@ -1,0 +1,81 @@
+"""What serving may cost: one frozen set of limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from index_builder.machine import processors
+
+MIB = 1 << 20
+
+MAX_K = 1000
+"""Answers to one query; what a page or a re-ranking step may want, and no more than a search can spell out at once."""
+
+MAX_VECTORS = 64
+"""Vectors in one request."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How a published index is served.
+
+    Attributes:
+        store_uri: Holds the index.
+        pictures: Whether query pictures are embedded. Without, no model is loaded: some 2 GB of memory less.
+        poll_interval_s: Seconds between looks at CURRENT. Less follows a publication sooner and asks the store more.
+        batch_size: Pictures the model takes at once, 0 for what suits the hardware. More is faster under load, and
+            holds up who comes just after a batch has begun.
+        batch_delay_ms: How long pictures that are decoded already wait for those that are being decoded. Nobody waits
+            when nobody else is coming.
+        max_waiting_pictures: Pictures from the moment their bytes have arrived to the moment they are embedded; the
+            next one is turned away. More turns fewer away and lets each wait longer; each may hold its encoded bytes.
+        max_waiting_queries: Searches waiting for a thread.
+        max_upload_bytes: Of one request's body.
+        max_uploads_bytes: Of all bodies that are arriving or waiting to be decoded.
+        max_pixels: Of a query picture. One in work takes up to about 9 bytes per pixel, in each decoding thread.
+        timeout_s: Seconds for one request, from its first byte to the last of its answer.
+        header_timeout_s: Seconds for a request's head, and how long a connection may stay idle.
+        max_connections: Open at once; more are closed as they come.
+        grace_s: Seconds that running requests get to finish when the server is told to stop.
+        thumbnail_cache_bytes: Memory for finished thumbnails.
+        api_keys: Any of them opens the API; none leaves it open to all.
+        cors_origins: Whose pages may call the API from a browser.
+        workers: Processes; each has its own model, the index's files are shared between them.
+        runtime_folder: Where workers leave what they tell each other; "" with one worker.
+        threads: Processors this process may use.
+    """
+
+    store_uri: str
+    pictures: bool = True
+    poll_interval_s: float = 10.0
+    batch_size: int = 0
+    batch_delay_ms: float = 5.0
+    max_waiting_pictures: int = 64
+    max_waiting_queries: int = 1024
+    max_upload_bytes: int = 16 * MIB
+    max_uploads_bytes: int = 256 * MIB
+    max_pixels: int = 64_000_000
+    timeout_s: float = 30.0
+    header_timeout_s: float = 20.0
+    max_connections: int = 4096
+    grace_s: float = 20.0
+    thumbnail_cache_bytes: int = 64 * MIB
+    api_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    workers: int = 1
+    runtime_folder: str = ""
+    threads: int = dataclasses.field(default_factory=processors)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PictureSources:
+    """Where pictures come from that no request carries. Each function raises store.rejects.Rejected.
+
+    Attributes:
+        open_catalog: Name of a snapshot -> what turns an image_uri of its catalog into encoded bytes.
+        fetch_url: URL of a stranger's picture -> encoded bytes; None where URLs are not taken.
+    """
+
+    open_catalog: Callable[[str], Callable[[str], bytes]]
+    fetch_url: Callable[[str], bytes] | None = None

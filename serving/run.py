@@ -1,0 +1,142 @@
+"""Starting and stopping: one process, or several that share a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import resource
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from serving.logs import LOG, log_as_json
+from serving.options import PictureSources, ServeOptions
+from serving.protocol import limited_protocol
+from store.errors import UserError
+
+_SIGN = "reload"
+_KEEP_ALIVE_S = 75
+_BACKLOG = 1024
+
+
+def serve(
+    options: ServeOptions, open_sources: Callable[[], PictureSources], host: str, port: int, verbose: bool = False
+) -> None:
+    """Serves until told to stop by SIGTERM or SIGINT.
+
+    Args:
+        options: What and how.
+        open_sources: Makes the sources in each process; must be picklable.
+        host: Address to listen on.
+        port: Port, or 0 for any that is free.
+        verbose: Log more.
+
+    Raises:
+        UserError: Nothing is published, or the address cannot be listened on.
+        StoreError: The published version cannot be served.
+    """
+    with contextlib.closing(_listen(host, port)) as listening, _runtime_folder(options) as options:
+        log_as_json(verbose)
+        _raise_file_limit()
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(options.threads))
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        build = functools.partial(_build_app, options, open_sources, url, verbose)
+        if options.workers > 1:
+            Multiprocess(_config(options, build), [listening]).run()
+        else:
+            # Built here, so that whatever is wrong is told as any command tells it.
+            server = uvicorn.Server(_config(options, build()))
+            # uvicorn handles these and then raises them again, for who started it; nobody did.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
+            server.run([listening])
+        LOG.info("stopped")
+
+
+def _config(options: ServeOptions, app: Callable[[], ASGIApp] | ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=options.workers > 1,
+        workers=options.workers,
+        loop="uvloop",
+        http=_protocol(options),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(options.grace_s),
+    )
+
+
+def _protocol(options: ServeOptions) -> type:
+    return limited_protocol(options.header_timeout_s, options.max_connections)
+
+
+def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources], url: str, verbose: bool) -> ASGIApp:
+    """In the process that serves; what it needs is imported there, after the environment is set."""
+    from index_builder.version_files import forget_copy
+    from serving.app import create_app
+    from serving.published import open_published, picture_batch_size
+    from serving.service import Service
+    from serving.watcher import Watcher
+    from store.index import current_version
+    from store.location import Store
+
+    log_as_json(verbose)
+    sources = open_sources()
+    store = Store(options.store_uri)
+    watcher = Watcher(
+        open_published(options, sources, None),
+        functools.partial(current_version, store),
+        lambda version, before: open_published(options, sources, version, before),
+        poll_interval_s=options.poll_interval_s,
+        sign=Path(options.runtime_folder) / _SIGN if options.runtime_folder else None,
+        on_closed=functools.partial(forget_copy, store),
+    )
+    max_batch = picture_batch_size(options) if options.pictures else 1
+    return create_app(Service(options, sources, watcher, max_batch), url)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything slow is done; it takes connections once the server is ready."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(found[0], socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(found[4])
+        listening.set_inheritable(True)
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"--host {host} --port {port}: expected an address to listen on: {said}") from error
+    return listening
+
+
+@contextlib.contextmanager
+def _runtime_folder(options: ServeOptions) -> Iterator[ServeOptions]:
+    """With several workers, a folder for their metrics and for the sign that one was told to reload."""
+    if options.workers == 1:
+        yield options
+        return
+    with tempfile.TemporaryDirectory(prefix="shelfmark-serve-") as folder:
+        # Read when prometheus_client is imported, which the workers have yet to do.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        threads = max(1, options.threads // options.workers)
+        yield dataclasses.replace(options, runtime_folder=folder, threads=threads)
+
+
+def _raise_file_limit() -> None:
+    """A connection is an open file, and many systems allow 1,024 unless asked for more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

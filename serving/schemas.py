@@ -1,0 +1,195 @@
+"""What requests hold and what answers look like: the models behind the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.options import MAX_K, MAX_VECTORS
+
+K = Annotated[int, Field(ge=1, le=MAX_K, description="answers wanted")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Vector = Annotated[
+    Annotated[list[Number], Field(min_length=1)] | str,
+    Field(description="as many numbers as the index has dimensions, or base64 of them as little-endian float32"),
+]
+_PIXELS = 1 << 31
+
+
+class CropBox(BaseModel):
+    """A part of a picture, in pixels of the upright picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    x: Annotated[int, Field(ge=0, lt=_PIXELS)]
+    y: Annotated[int, Field(ge=0, lt=_PIXELS)]
+    width: Annotated[int, Field(ge=1, lt=_PIXELS)]
+    height: Annotated[int, Field(ge=1, lt=_PIXELS)]
+
+
+class SearchDocument(BaseModel):
+    """A search by vector, by a picture or item of the index, or by the URL of a picture: exactly one of these."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"image_id": "0a1b2c3d4e5f60718293", "k": 5, "where": {"category": "shoe"}},
+                {"item_id": "sku-1042", "group_by": "item"},
+                {
+                    "image_url": "https://images.example.com/shoe.jpg",
+                    "crop": {"x": 0, "y": 0, "width": 80, "height": 60},
+                },
+            ]
+        },
+    )
+
+    vector: Vector | None = None
+    vectors: Annotated[list[Vector], Field(min_length=1, max_length=MAX_VECTORS)] | None = None
+    image_id: Annotated[str, Field(min_length=1)] | None = None
+    item_id: Annotated[str, Field(min_length=1)] | None = None
+    image_url: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    k: K | None = None
+    where: Annotated[dict[str, str], Field(description="attributes that every answer must have")] | None = None
+    group_by: Literal["item"] | None = None
+    crop: CropBox | None = None
+
+
+class HitAnswer(BaseModel):
+    """One answer."""
+
+    score: Annotated[float, Field(description="cosine with the query, at most 1")]
+    item_id: str
+    image_id: str
+    image_uri: Annotated[str, Field(description="as the catalog has it")]
+    attributes: dict[str, str]
+
+
+class PictureAnswer(BaseModel):
+    """A query picture, in pixels after orientation."""
+
+    width: int
+    height: int
+
+
+class QueryAnswer(BaseModel):
+    """The answers to one query, best first."""
+
+    picture: PictureAnswer | None = None
+    hits: list[HitAnswer]
+
+
+class SearchAnswer(BaseModel):
+    """The answers to each query, in the order of the queries."""
+
+    version: str
+    snapshot: str
+    queries: list[QueryAnswer]
+
+
+class SimilarAnswer(BaseModel):
+    """Other items that look like one, each with its best picture."""
+
+    version: str
+    snapshot: str
+    item_id: str
+    hits: list[HitAnswer]
+
+
+class ImageAnswer(BaseModel):
+    """A picture of the index."""
+
+    version: str
+    image_id: str
+    item_id: str
+    image_uri: str
+    attributes: dict[str, str]
+
+
+class LimitsAnswer(BaseModel):
+    """What a request may ask for."""
+
+    k: int
+    vectors: int
+    upload_bytes: int
+    pixels: int
+
+
+class IndexAnswer(BaseModel):
+    """The version that is served."""
+
+    version: str
+    snapshot: str
+    created_at: str
+    vectors: int
+    shards: int
+    kind: Literal["tree", "exact"]
+    recall: Annotated[dict[str, Any], Field(description="k, target, measured, queries")]
+    memory_bytes: int
+    encoder: dict[str, Any]
+    untrained: Annotated[bool, Field(description="true where similarities mean nothing")]
+    pictures: Annotated[bool, Field(description="whether query pictures are taken")]
+    picture_urls: Annotated[bool, Field(description="whether pictures may be named by URL")]
+    limits: LimitsAnswer
+
+
+class ValueAnswer(BaseModel):
+    """A value of an attribute."""
+
+    value: str
+    rows: int
+
+
+class AttributeAnswer(BaseModel):
+    """An attribute that rows can be filtered by, with its most frequent values."""
+
+    name: str
+    distinct: int
+    values: list[ValueAnswer]
+
+
+class AttributesAnswer(BaseModel):
+    """What rows can be filtered by."""
+
+    version: str
+    attributes: list[AttributeAnswer]
+
+
+class ReloadAnswer(BaseModel):
+    """The version that is served now."""
+
+    version: str
+    changed: bool
+
+
+class RefusedAnswer(BaseModel):
+    """A version that CURRENT names and that is not served."""
+
+    version: str
+    reason: str
+
+
+class ReadyAnswer(BaseModel):
+    """Whether requests are answered, and by which version."""
+
+    status: Literal["ready"]
+    version: str
+    refused: RefusedAnswer | None
+
+
+class HealthAnswer(BaseModel):
+    """The process is there."""
+
+    status: Literal["ok"]
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="what was expected and what was found")]
+    request_id: str
+    reason: Annotated[str | None, Field(description="of a picture: why it cannot be embedded")] = None

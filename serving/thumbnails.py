@@ -1,0 +1,123 @@
+"""Small pictures of rows, made from the catalog's own and kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable
+
+from encoder.thumbnails import make_thumbnail
+from serving import metrics
+from serving.options import ServeOptions
+from serving.problem import Problem, busy
+from serving.published import Published
+from serving.work_queue import Full, WorkQueue, call_each
+from store.rejects import Rejected
+
+SIZES_PX = (160, 320, 640)
+
+# Fetching is waiting: several at once for every processor.
+_THREADS = 8
+_MAX_WAITING = 512
+_GONE_BYTES = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CachedThumbnail:
+    """A finished thumbnail.
+
+    Attributes:
+        jpeg: The file.
+        width, height: Of the picture that it was made from, in pixels after orientation.
+        etag: Changes with the file.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    etag: str
+
+
+_Key = tuple[str, str, int]
+
+
+class Thumbnails:
+    """Makes each thumbnail once, also when many ask at the same time, and keeps those that were asked for last.
+
+    Belongs to the event loop's thread.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._limit_bytes = options.thumbnail_cache_bytes
+        self._kept: collections.OrderedDict[_Key, CachedThumbnail | Rejected] = collections.OrderedDict()
+        self._kept_bytes = 0
+        self._being_made: dict[_Key, asyncio.Task[CachedThumbnail | Rejected]] = {}
+        self._making: WorkQueue[Callable[[], CachedThumbnail | Rejected], CachedThumbnail | Rejected] = WorkQueue(
+            "thumbnail", call_each, max_waiting=_MAX_WAITING, threads=_THREADS
+        )
+
+    async def get(self, published: Published, image_uri: str, size_px: int) -> CachedThumbnail:
+        """The thumbnail of a row's picture.
+
+        Args:
+            published: The version that the row is in.
+            image_uri: Of the row.
+            size_px: Longest side.
+
+        Raises:
+            Problem: 404, the picture cannot be had; 503, too many are being made.
+        """
+        key = (published.snapshot, image_uri, size_px)
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+            metrics.THUMBNAILS.labels("hit").inc()
+        else:
+            task = self._being_made.get(key)
+            if task is None:
+                task = self._being_made[key] = asyncio.ensure_future(self._make(key, published.fetch_picture))
+                task.add_done_callback(lambda _: self._being_made.pop(key, None))
+            found = await asyncio.shield(task)  # one that leaves must not take it away from the others
+        if isinstance(found, Rejected):
+            metrics.THUMBNAILS.labels("gone").inc()
+            raise Problem(404, f"the catalog's picture cannot be had: {found.reason.value}", reason=found.reason.value)
+        return found
+
+    async def _make(self, key: _Key, fetch: Callable[[str], bytes]) -> CachedThumbnail | Rejected:
+        try:
+            found = await self._making.submit(lambda: _make(fetch, key[1], key[2]))
+        except Full as full:
+            metrics.REFUSED.labels("thumbnails_full").inc()
+            raise busy("too many thumbnails are being made", full.retry_after_s) from full
+        if isinstance(found, CachedThumbnail):
+            metrics.THUMBNAILS.labels("made").inc()
+        if not (isinstance(found, Rejected) and found.passing):
+            self._keep(key, found)
+        return found
+
+    def _keep(self, key: _Key, found: CachedThumbnail | Rejected) -> None:
+        self._kept[key] = found
+        self._kept_bytes += _size_bytes(key, found)
+        while self._kept_bytes > self._limit_bytes:
+            self._kept_bytes -= _size_bytes(*self._kept.popitem(last=False))
+        metrics.THUMBNAIL_BYTES.set(self._kept_bytes)
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._making.close()
+
+
+def _size_bytes(key: _Key, found: CachedThumbnail | Rejected) -> int:
+    return _GONE_BYTES + len(key[1]) + (len(found.jpeg) if isinstance(found, CachedThumbnail) else 0)
+
+
+def _make(fetch: Callable[[str], bytes], image_uri: str, size_px: int) -> CachedThumbnail | Rejected:
+    try:
+        made = make_thumbnail(fetch(image_uri), size_px)
+    except Rejected as rejected:
+        # A new one: the old one's traceback holds the picture's bytes, and this one is kept.
+        return Rejected(rejected.reason, rejected.detail, passing=rejected.passing)
+    etag = hashlib.sha256(made.jpeg).hexdigest()[:16]
+    return CachedThumbnail(made.jpeg, made.width, made.height, f'"{etag}"')
