@@ -1,4 +1,4 @@
-"""Every `shelfmark` command line in deploy/ and docs/operations.md is one that `shelfmark` takes."""
+"""Every `shelfmark` command line in deploy/, docs/operations.md and docs/serving.md is one that `shelfmark` takes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from pipelines.flags import build_parser
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
 OPERATIONS = ROOT / "docs" / "operations.md"
+SERVING = ROOT / "docs" / "serving.md"
 TEMPLATE_RUNS = "embed"
 TAKES_BEAM_FLAGS = {"embed", "reindex"}
 
 COMMAND = re.compile(
-    r"(?:^|[\s`/])shelfmark(?::[\w.-]+)? ((?:embed|index|prune|reindex|rollback|runs|versions)\b[^`\n]*)"
+    r"(?:^|[\s`/])shelfmark(?::[\w.-]+)? ((?:embed|index|prune|reindex|rollback|runs|serve|versions)\b[^`\n]*)"
 )
 VARIABLES = {"${SHELFMARK_CATALOG}": "/catalog.csv", "${SHELFMARK_STORE}": "/store"}
 
@@ -39,20 +40,25 @@ def commands_of(text: str) -> Iterator[list[str]]:
 
 
 def documents() -> Iterator[tuple[str, list[str]]]:
-    for path in (OPERATIONS, *sorted(DEPLOY.glob("systemd/*.service"))):
+    for path in (OPERATIONS, SERVING, *sorted(DEPLOY.glob("systemd/*.service"))):
         for command in commands_of(path.read_text(encoding="utf-8")):
             yield f"{path.name}: {' '.join(command)[:60]}", command
     job = yaml.safe_load((DEPLOY / "kubernetes/base/cronjob.yaml").read_text(encoding="utf-8"))
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     yield "cronjob.yaml", container["args"]
+    deployment = yaml.safe_load((DEPLOY / "kubernetes/serve/base/deployment.yaml").read_text(encoding="utf-8"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    yield "deployment.yaml", container["args"]
     dag = (DEPLOY / "airflow/shelfmark_reindex.py").read_text(encoding="utf-8")
     arguments = re.search(r"arguments=\[(.*?)\n {8}\]", dag, re.DOTALL)
     assert arguments is not None
     yield "shelfmark_reindex.py", re.findall(r'^ *"(.*)",$', arguments[1], re.MULTILINE)
-    example = (DEPLOY / "systemd/reindex.env.example").read_text(encoding="utf-8")
-    further = re.search(r"^SHELFMARK_FLAGS=(.*)$", example, re.MULTILINE)
-    assert further is not None
-    yield "reindex.env.example", ["reindex", "--catalog", "c", "--store", "s", *shlex.split(further[1])]
+    for command in (["reindex", "--catalog", "c", "--store", "s"], ["serve", "--store", "s"]):
+        example = (DEPLOY / f"systemd/{command[0]}.env.example").read_text(encoding="utf-8")
+        further = re.findall(r"^#?SHELFMARK_FLAGS=(.*)$", example, re.MULTILINE)
+        assert further
+        for flags in further:
+            yield f"{command[0]}.env.example: {flags[:40]}", [*command, *shlex.split(flags)]
 
 
 def flags_of(command: str) -> dict[str, argparse.Action]:
@@ -70,8 +76,8 @@ def test_commands_are_found_in_prose_code_and_units() -> None:
         "shelfmark embeds --much"
     )
     assert list(commands_of(text)) == [["runs", "--store", "S"], ["reindex", "--catalog", "/catalog.csv"]]
-    assert {"reindex", "runs"} <= {command[0] for _, command in documents()}
-    assert len(list(documents())) >= 9
+    assert {"reindex", "runs", "serve"} <= {command[0] for _, command in documents()}
+    assert len(list(documents())) >= 14
 
 
 @pytest.mark.parametrize(
