@@ -8,6 +8,8 @@ import csv
 import io
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,8 @@ class Demo:
         LOG.info(
             f"\nPages to look at: {', '.join(f'{directory}/{page}' for page in pages)}, and the index's report.html"
         )
+        LOG.info(f"To search with pictures of your own: {_shelfmark()} serve --store {store}")
+        LOG.info("and open http://127.0.0.1:8080 in a browser; docs/serving.md has the same as an API.")
         if flags.format == "json":
             print(json.dumps(self._documents, indent=2, ensure_ascii=False))
         return 0
@@ -101,6 +105,15 @@ class Demo:
         document = self._documents[command] = json.loads(printed.getvalue())
         if shown is not None and self._flags.format != "json":
             print(shown(document))
+
+
+def _shelfmark() -> str:
+    """The command as a user can type it here: by its path where it is not on PATH."""
+    beside_python = Path(sys.executable).with_name("shelfmark")
+    if shutil.which("shelfmark") or not beside_python.exists():
+        return "shelfmark"
+    near = beside_python.is_relative_to(Path.cwd())
+    return str(beside_python.relative_to(Path.cwd()) if near else beside_python)
 
 
 def _precision(document: dict[str, Any]) -> str:

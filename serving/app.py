@@ -41,7 +41,7 @@ def create_app(service: Service, url: str = "") -> ASGIApp:
         gc.collect()
         gc.freeze()
         service.watcher.start()
-        LOG.info("listening", extra={"url": url, "process": os.getpid()})
+        LOG.info("listening", extra={"url": url, "pid": os.getpid()})
         yield
         service.close()
 

@@ -60,6 +60,7 @@ NEEDED = {
     "prism": Needed("Beam's prism runner", "SHELFMARK_PRISM", "prism"),
     "s3": Needed("an S3 server", "SHELFMARK_S3_SERVER", "versitygw", "boto3"),
     "gcs": Needed("a server for gs://", "SHELFMARK_GCS_SERVER", "fake-gcs-server", "google.cloud.storage"),
+    "browser": Needed("a browser", "SHELFMARK_CHROMIUM", "chromium", "playwright"),
 }
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,8 @@ def test_alerts_say_how_bad_it_is_and_what_to_do() -> None:
 
 
 def promtool(*arguments: str) -> str:
-    program = os.environ.get("SHELFMARK_PROMTOOL") or shutil.which("promtool")
+    search_path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    program = os.environ.get("SHELFMARK_PROMTOOL") or shutil.which("promtool", path=search_path)
     if program is None:
         pytest.skip("needs promtool (Prometheus): not on PATH and SHELFMARK_PROMTOOL is not set")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
