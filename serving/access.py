@@ -57,8 +57,8 @@ class Access:
             limit_s = None if scope["path"] in _NO_LIMIT else self._timeout_s
             if not await _within(limit_s, self._app(scope, request.receive, request.send)):
                 await request.give_up(self._timeout_s)
-        except Exception as error:  # the application has answered by now, and a request must not end the server
-            request.fail(error)
+        except Exception as error:  # a request must not end the server
+            await request.fail(error)
         finally:
             metrics.IN_FLIGHT.dec()
             request.record()
@@ -131,9 +131,10 @@ class _Request:
             problem = Problem(408, f"expected the whole request within {timeout_s:g} s", {"Connection": "close"})
         await self._answer(problem)
 
-    def fail(self, error: Exception) -> None:
-        """Logs what happened."""
+    async def fail(self, error: Exception) -> None:
+        """Logs what happened, and answers in place of an application that has not."""
         LOG.error("failed", exc_info=error, extra={"request_id": self.id})
+        await self._answer(Problem(500, "an error on the server's side; its log has more under this request_id"))
 
     async def _answer(self, problem: Problem) -> None:
         if self._status:

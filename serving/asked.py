@@ -28,6 +28,9 @@ MAX_ANSWERS = 10_000
 
 SEARCH_OPTIONS = ("k", "where", "group_by", "crop")
 QUERIES = ("vector", "vectors", "image_id", "item_id", "image_url")
+_MOST_MARKS = {b",": 1 << 20, b"[": 10_000, b"{": 10_000, b'"': 10_000}
+"""Of a document. Bodies are limited for pictures; as many bytes of JSON take seconds in which nobody else is answered."""
+
 _CROP_NAMES = ("x", "y", "width", "height")
 
 
@@ -180,6 +183,9 @@ def parse_document(body: bytes) -> tuple[SearchDocument, list[Vector]]:
     Raises:
         Problem: 400, it is no JSON; 422, it says something unexpected.
     """
+    for mark, most in _MOST_MARKS.items():
+        if (found := body.count(mark)) > most:
+            raise Problem(422, f"expected at most {most:,} {mark.decode()} in a document, found {found:,}")
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:

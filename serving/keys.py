@@ -15,7 +15,7 @@ class ApiKeys:
     """Compares in a time that depends neither on how much of a key is right nor on which key it is."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode()) for key in keys]
 
     def check(self, headers: Headers) -> None:
         """Looks for a key in `Authorization: Bearer KEY` or `X-API-Key: KEY`; without keys everyone may ask.
@@ -27,7 +27,7 @@ class ApiKeys:
             return
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         given = credentials.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        digest = _digest(given)
+        digest = _digest(given.encode("latin-1"))  # as its bytes came
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             found = "another" if given else "none"
@@ -38,5 +38,5 @@ class ApiKeys:
             )
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

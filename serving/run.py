@@ -50,10 +50,12 @@ def serve(
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         build = functools.partial(_build_app, options, open_sources, url, verbose)
         if options.workers > 1:
+            listening.listen(_BACKLOG)
             Multiprocess(_config(options, build), [listening]).run()
         else:
             # Built here, so that whatever is wrong is told as any command tells it.
             server = uvicorn.Server(_config(options, build()))
+            listening.listen(_BACKLOG)  # who comes from now on waits for the first answer, and is not sent away
             # uvicorn handles these and then raises them again, for who started it; nobody did.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)

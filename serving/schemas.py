@@ -14,6 +14,7 @@ Vector = Annotated[
     Annotated[list[Number], Field(min_length=1)] | str,
     Field(description="as many numbers as the index has dimensions, or base64 of them as little-endian float32"),
 ]
+Id = Annotated[str, Field(min_length=1, max_length=4096)]
 _PIXELS = 1 << 31
 
 
@@ -47,8 +48,8 @@ class SearchDocument(BaseModel):
 
     vector: Vector | None = None
     vectors: Annotated[list[Vector], Field(min_length=1, max_length=MAX_VECTORS)] | None = None
-    image_id: Annotated[str, Field(min_length=1)] | None = None
-    item_id: Annotated[str, Field(min_length=1)] | None = None
+    image_id: Id | None = None
+    item_id: Id | None = None
     image_url: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     k: K | None = None
     where: Annotated[dict[str, str], Field(description="attributes that every answer must have")] | None = None

@@ -54,7 +54,7 @@ class Thumbnails:
         self._kept: collections.OrderedDict[_Key, CachedThumbnail | Rejected] = collections.OrderedDict()
         self._kept_bytes = 0
         self._being_made: dict[_Key, asyncio.Task[CachedThumbnail | Rejected]] = {}
-        self._making: WorkQueue[Callable[[], CachedThumbnail | Rejected], CachedThumbnail | Rejected] = WorkQueue(
+        self._making: WorkQueue[Callable[[], CachedThumbnail], CachedThumbnail] = WorkQueue(
             "thumbnail", call_each, max_waiting=_MAX_WAITING, threads=_THREADS
         )
 
@@ -86,13 +86,16 @@ class Thumbnails:
         return found
 
     async def _make(self, key: _Key, fetch: Callable[[str], bytes]) -> CachedThumbnail | Rejected:
+        found: CachedThumbnail | Rejected
         try:
             found = await self._making.submit(lambda: _make(fetch, key[1], key[2]))
+            metrics.THUMBNAILS.labels("made").inc()
         except Full as full:
             metrics.REFUSED.labels("thumbnails_full").inc()
             raise busy("too many thumbnails are being made", full.retry_after_s) from full
-        if isinstance(found, CachedThumbnail):
-            metrics.THUMBNAILS.labels("made").inc()
+        except Rejected as rejected:
+            # A new one: the old one's traceback holds the picture's bytes, and this one is kept.
+            found = Rejected(rejected.reason, rejected.detail, passing=rejected.passing)
         if not (isinstance(found, Rejected) and found.passing):
             self._keep(key, found)
         return found
@@ -113,11 +116,7 @@ def _size_bytes(key: _Key, found: CachedThumbnail | Rejected) -> int:
     return _GONE_BYTES + len(key[1]) + (len(found.jpeg) if isinstance(found, CachedThumbnail) else 0)
 
 
-def _make(fetch: Callable[[str], bytes], image_uri: str, size_px: int) -> CachedThumbnail | Rejected:
-    try:
-        made = make_thumbnail(fetch(image_uri), size_px)
-    except Rejected as rejected:
-        # A new one: the old one's traceback holds the picture's bytes, and this one is kept.
-        return Rejected(rejected.reason, rejected.detail, passing=rejected.passing)
+def _make(fetch: Callable[[str], bytes], image_uri: str, size_px: int) -> CachedThumbnail:
+    made = make_thumbnail(fetch(image_uri), size_px)
     etag = hashlib.sha256(made.jpeg).hexdigest()[:16]
     return CachedThumbnail(made.jpeg, made.width, made.height, f'"{etag}"')

@@ -104,5 +104,14 @@ async def read_form(request: Request, body: bytes) -> tuple[dict[str, list[str]]
                 raise Problem(422, f"expected the picture in a file field named image, found {name[:40]!r}")
             picture = await value.read()
         else:
+            _check_text(name, value)
             fields.setdefault(name, []).append(value)
     return fields, picture
+
+
+def _check_text(name: str, value: str) -> None:
+    """Raises Problem 400 for half a character, which some of the charsets that a form may name can make."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Problem(400, f"{name[:40]!r}: expected text in UTF-8, found other bytes") from None

@@ -116,7 +116,10 @@ class WorkQueue(Generic[Item, Answer]):
             # At the end of this round of the loop: what other requests submit in it comes along in the same batch.
             self._wake_is_due = True
             loop.call_soon(self._wake)
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # what it raises holds this frame: without the cycle, an item goes as soon as it is answered
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[Announced]:
@@ -199,10 +202,12 @@ def _settle(futures: Sequence[asyncio.Future[Answer]], answers: Sequence[Answer 
 
 def call_each(calls: Sequence[Callable[[], Answer]]) -> list[Answer | Exception]:
     """Work for a queue whose items are functions."""
-    answers: list[Answer | Exception] = []
-    for call in calls:
-        try:
-            answers.append(call())
-        except Exception as error:
-            answers.append(error)
-    return answers
+    return [_outcome(call) for call in calls]
+
+
+def _outcome(call: Callable[[], Answer]) -> Answer | Exception:
+    """A function of its own: the error holds its frame, which must not hold the error."""
+    try:
+        return call()
+    except Exception as error:
+        return error
