@@ -7,7 +7,7 @@ STAMP := .venv/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench-embed bench-index bench-update bench-reindex image clean
+.PHONY: demo test lint bench-embed bench-index bench-update bench-reindex bench-serve image clean
 
 # Draws the sample catalog, embeds it, indexes it and searches it, in ./demo.
 demo: $(STAMP)
@@ -34,6 +34,10 @@ bench-update: $(STAMP)
 
 bench-reindex: $(STAMP)
 	@$(BIN)/python -m benchmarks.reindex_cost $(ARGS)
+
+# Needs k6, on PATH or named in SHELFMARK_K6.
+bench-serve: $(STAMP)
+	@$(BIN)/python -m benchmarks.serve_load $(ARGS)
 
 image:
 	@docker build -f deploy/Dockerfile -t shelfmark:0.1.0 .

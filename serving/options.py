@@ -30,7 +30,8 @@ class ServeOptions:
             when nobody else is coming.
         max_waiting_pictures: Pictures from the moment their bytes have arrived to the moment they are embedded; the
             next one is turned away. More turns fewer away and lets each wait longer; each may hold its encoded bytes.
-        max_waiting_queries: Searches waiting for a thread.
+        max_waiting_queries: Searches by vector or id from their body's last byte to their answer; the next one is
+            turned away. At a few thousand a second, what waits is answered within a tenth of one.
         max_upload_bytes: Of one request's body.
         max_uploads_bytes: Of all bodies that are arriving or waiting to be decoded.
         max_pixels: Of a query picture. One in work takes up to about 9 bytes per pixel, in each decoding thread.
@@ -52,7 +53,7 @@ class ServeOptions:
     batch_size: int = 0
     batch_delay_ms: float = 5.0
     max_waiting_pictures: int = 64
-    max_waiting_queries: int = 1024
+    max_waiting_queries: int = 256
     max_upload_bytes: int = 16 * MIB
     max_uploads_bytes: int = 256 * MIB
     max_pixels: int = 64_000_000

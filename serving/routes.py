@@ -65,6 +65,8 @@ async def answer_search(service: Service, request: Request) -> Response:
         if media_type not in ("multipart/form-data", "application/octet-stream") and media_type[:6] != "image/":
             raise Problem(415, f"Content-Type: expected {_BODIES}, found {media_type[:80] or 'none'}")
         service.pictures.check_room()
+    else:
+        service.threads.check_room()
     with Upload(request, service.options.max_upload_bytes, service.uploads) as upload:
         asked = await parse_search(request, media_type, await upload.read())
         found, picture = await service.search(published, asked)

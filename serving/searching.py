@@ -45,16 +45,29 @@ class SearchThreads:
     """Threads that search, and others that look up ids, which may read a whole column."""
 
     def __init__(self, options: ServeOptions) -> None:
+        self._most = options.max_waiting_queries
+        self._in_house = 0
+        # Of those that come with a picture as many may wait as may be embedded, and none is turned away after that.
         self._searching: WorkQueue[Search, list[list[Hit]]] = WorkQueue(
             "search",
             _search,
             max_batch=_MAX_BATCH,
-            max_waiting=options.max_waiting_queries,
+            max_waiting=self._most + options.max_waiting_pictures,
             threads=options.threads,
         )
         self._looking: WorkQueue[Callable[[], Any], Any] = WorkQueue(
-            "look-up", call_each, max_waiting=options.max_waiting_queries, threads=1
+            "look-up", call_each, max_waiting=self._most, threads=max(2, options.threads)
         )
+
+    def check_room(self) -> None:
+        """Turns a search away before its body is read: reading thousands of numbers is half of the work.
+
+        Raises:
+            Problem: 503, as many searches are in the house as may be.
+        """
+        if self._in_house >= self._most:
+            metrics.REFUSED.labels("queries_full").inc()
+            raise busy(f"{self._in_house} searches are waiting", self._searching.retry_after_s)
 
     async def search(self, search: Search) -> list[list[Hit]]:
         """The answers to each query, best first.
@@ -62,10 +75,12 @@ class SearchThreads:
         Raises:
             Problem: 422, no row has an attribute that is asked for; 503, too many searches wait.
         """
+        self._in_house += 1
         metrics.QUERIES_WAITING.inc()
         try:
             return await _settled(self._searching, search)
         finally:
+            self._in_house -= 1
             metrics.QUERIES_WAITING.dec()
 
     async def look_up(self, look: Callable[[], Answer]) -> Answer:
@@ -106,7 +121,7 @@ def _search(batch: Sequence[Search]) -> list[list[list[Hit]] | Exception]:
         found: list[list[Hit]] | Exception
         try:
             found = answer(first.searcher, queries, first.k, dict(first.where), first.group_by)
-        except UserError as error:
+        except Exception as error:  # its own; the other groups have nothing to do with it
             for place in places:
                 answers[place] = error
             continue

@@ -179,7 +179,6 @@ def _as_query(vector: Vector, number: int, dimension: int) -> npt.NDArray[np.flo
     """
     if len(vector) != dimension:
         raise Problem(422, f"vector {number}: expected {dimension} numbers, found {len(vector)}")
-    vector = vector.astype(np.float64, copy=False)  # where no square of a float32 is too large
     square = float(vector @ vector)
     if not 0 < square < np.inf:
         raise Problem(422, f"vector {number}: expected numbers of a finite length above 0, found {square}")
