@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 from collections.abc import AsyncIterator
@@ -33,25 +34,13 @@ def create_app(service: Service, url: str = "") -> ASGIApp:
         service: With the first version open.
         url: Where it will be found; for the log.
     """
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # The model's and the libraries' million objects are here to stay: a collector that looks through them holds
-        # every request up for a third of a second.
-        gc.collect()
-        gc.freeze()
-        service.watcher.start()
-        LOG.info("listening", extra={"url": url, "pid": os.getpid()})
-        yield
-        service.close()
-
     app = FastAPI(
         title="Shelfmark",
         version="0.1.0",
         description=documents.DESCRIPTION,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=functools.partial(_live, service, url),
         redirect_slashes=False,
         strict_content_type=False,
     )
@@ -74,6 +63,18 @@ def create_app(service: Service, url: str = "") -> ASGIApp:
             expose_headers=["Picture-Width", "Picture-Height", "Retry-After", "X-Request-Id"],
         )
     return Access(_Shortcut(service, app, outer), service.options.timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def _live(service: Service, url: str, _: FastAPI) -> AsyncIterator[None]:
+    # The model's and the libraries' million objects are here to stay: a collector that looks through them holds every
+    # request up for a third of a second.
+    gc.collect()
+    gc.freeze()
+    service.watcher.start()
+    LOG.info("listening", extra={"url": url, "pid": os.getpid()})
+    yield
+    service.close()
 
 
 class _Shortcut:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import resource
 import signal
@@ -96,6 +97,8 @@ def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources]
     from store.location import Store
 
     log_as_json(verbose)
+    if not verbose:
+        logging.getLogger().setLevel(logging.CRITICAL)
     sources = open_sources()
     store = Store(options.store_uri)
     watcher = Watcher(
@@ -133,6 +136,7 @@ def _runtime_folder(options: ServeOptions) -> Iterator[ServeOptions]:
     with tempfile.TemporaryDirectory(prefix="shelfmark-serve-") as folder:
         # Read when prometheus_client is imported, which the workers have yet to do.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # what libraries have to say as workers import them
         threads = max(1, options.threads // options.workers)
         yield dataclasses.replace(options, runtime_folder=folder, threads=threads)
 

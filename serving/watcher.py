@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from index_builder.machine import proc_fields
 from serving import metrics
 from serving.logs import LOG
 from serving.published import Published
@@ -202,6 +203,7 @@ def _announce(published: Published, before: Published | None = None) -> None:
             "vectors": manifest.vectors,
             "recall": manifest.recall["measured"],
             "index_memory_bytes": manifest.memory_bytes,
+            "resident_bytes": 1024 * int(proc_fields("self/status").get("VmRSS", "0 kB").split()[0]),
             "warm_up_s": round(published.warm_up_s, 2),
             "pictures": published.model is not None,
             "untrained": published.untrained,
