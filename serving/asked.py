@@ -17,7 +17,7 @@ from fastapi import Request
 from encoder.decode import Box
 from serving.options import MAX_K, MAX_VECTORS
 from serving.problem import Problem
-from serving.schemas import SearchDocument
+from serving.schemas import MAX_TEXT, SearchDocument
 from serving.uploads import read_form
 
 Vector = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -29,7 +29,7 @@ MAX_ANSWERS = 10_000
 SEARCH_OPTIONS = ("k", "where", "group_by", "crop")
 QUERIES = ("vector", "vectors", "image_id", "item_id", "image_url")
 _MOST_MARKS = {b",": 1 << 20, b"[": 10_000, b"{": 10_000, b'"': 10_000}
-"""Of a document. Bodies are limited for pictures; as many bytes of JSON take seconds in which nobody else is answered."""
+"""In a document. The limit of a body is made for pictures; so much JSON takes seconds in which nobody is answered."""
 
 _CROP_NAMES = ("x", "y", "width", "height")
 
@@ -104,7 +104,7 @@ def parse_options(pairs: Iterable[tuple[str, str]], known: Sequence[str]) -> Opt
             raise Problem(422, f"expected one of {', '.join(known)}, found {name[:40]!r}")
         if name == "where":
             attribute, equals, wanted = value.partition("=")
-            if not (attribute and equals):
+            if not (attribute and equals and len(value) <= MAX_TEXT):
                 raise Problem(422, f"where: expected ATTRIBUTE=VALUE, found {value[:80]!r}")
             if attribute in where:
                 raise Problem(422, f"where: expected every attribute once, found {attribute[:40]!r} twice")

@@ -36,7 +36,7 @@ class ServeOptions:
         max_uploads_bytes: Of all bodies that are arriving or waiting to be decoded.
         max_pixels: Of a query picture. One in work takes up to about 9 bytes per pixel, in each decoding thread.
         timeout_s: Seconds for one request, from its first byte to the last of its answer.
-        header_timeout_s: Seconds for a request's head, and how long a connection may stay idle.
+        header_timeout_s: Seconds for a request's head to be complete, and for a client to read on.
         max_connections: Open at once; more are closed as they come.
         grace_s: Seconds that running requests get to finish when the server is told to stop.
         thumbnail_cache_bytes: Memory for finished thumbnails.

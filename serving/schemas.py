@@ -14,7 +14,9 @@ Vector = Annotated[
     Annotated[list[Number], Field(min_length=1)] | str,
     Field(description="as many numbers as the index has dimensions, or base64 of them as little-endian float32"),
 ]
-Id = Annotated[str, Field(min_length=1, max_length=4096)]
+MAX_TEXT = 4096
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Id = Annotated[Text, Field(min_length=1)]
 _PIXELS = 1 << 31
 
 
@@ -52,7 +54,7 @@ class SearchDocument(BaseModel):
     item_id: Id | None = None
     image_url: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     k: K | None = None
-    where: Annotated[dict[str, str], Field(description="attributes that every answer must have")] | None = None
+    where: Annotated[dict[Text, Text], Field(description="attributes that every answer must have")] | None = None
     group_by: Literal["item"] | None = None
     crop: CropBox | None = None
 

@@ -50,6 +50,8 @@ class Service:
         self.pictures = PictureEmbedder(options, max_batch)
         self.threads = SearchThreads(options)
         self.thumbnails = Thumbnails(options)
+        self._looking = asyncio.Lock()
+        self._next_look: asyncio.Future[bool] | None = None
         self._fetching: WorkQueue[Callable[[], bytes], bytes] = WorkQueue(
             "fetch", call_each, max_waiting=options.max_waiting_pictures, threads=_FETCH_THREADS
         )
@@ -91,8 +93,19 @@ class Service:
         return await self.threads.look_up(lambda: searcher.rows.hit(searcher.find_image(image_id), 1.0))
 
     async def reload(self) -> bool:
-        """Looks at CURRENT now; whether another version is served than before."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.watcher.reload)
+        """Looks at CURRENT now; whether another version is served than before.
+
+        Who asks while a look is under way waits for the next, for this one may have read CURRENT before it changed; and
+        all of them share that one.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.ensure_future(self._look())
+        return await asyncio.shield(self._next_look)
+
+    async def _look(self) -> bool:
+        async with self._looking:
+            self._next_look = None
+            return await asyncio.get_running_loop().run_in_executor(None, self.watcher.reload)
 
     async def similar(self, published: Published, item_id: str, options: Options) -> list[Hit]:
         """Other items that look like one.

@@ -1,4 +1,4 @@
-"""Servers to attack: the real application over HTTP on loopback, with a small real store and an encoder that is a fake."""
+"""Servers to attack: the real application over HTTP on loopback, on a small real store; only the encoder is a fake."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import functools
 import http.client
 import json
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -159,6 +160,7 @@ def running(
         server_header=False,
         proxy_headers=False,
         backlog=1024,
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
@@ -208,9 +210,7 @@ class Client:
     def __init__(self, port: int, timeout_s: float = 20.0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
 
-    def ask(
-        self, method: str, path: str, body: bytes | Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def ask(self, method: str, path: str, body: bytes | Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request. A body that is not bytes is sent as JSON; `path` is sent as it stands."""
         headers = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
@@ -307,7 +307,7 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ServeProcess:
-    """`shelfmark serve` in a process of its own.
+    """A server in a process of its own.
 
     Attributes:
         port: On 127.0.0.1.
@@ -320,10 +320,19 @@ class ServeProcess:
     lines: list[dict[str, Any]]
 
 
-@contextlib.contextmanager
-def serve_process(store: str, *flags: str) -> Iterator[ServeProcess]:
+def serve_command(store: str, *flags: str) -> contextlib.AbstractContextManager[ServeProcess]:
     """Runs `shelfmark serve` until the block ends, then tells it to stop and waits for it."""
-    command = [sys.executable, "-m", "pipelines.main", "serve", "--store", store, "--port", "0", *flags]
+    return _process("pipelines.main", "serve", "--store", store, "--port", "0", *flags)
+
+
+def serve_apart(store: str) -> contextlib.AbstractContextManager[ServeProcess]:
+    """What `running` serves, with the usual limits, in a process of its own."""
+    return _process("tests.support.serving", store)
+
+
+@contextlib.contextmanager
+def _process(*arguments: str) -> Iterator[ServeProcess]:
+    command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines: list[dict[str, Any]] = []
@@ -348,3 +357,9 @@ def _read_lines(stream: Any, lines: list[dict[str, Any]], ports: queue.Queue[int
             ports.put(int(document["url"].rsplit(":", 1)[1]))
     ports.put(0)
 
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    with running(ServeOptions(sys.argv[1], poll_interval_s=3600, threads=2)) as server:
+        print(json.dumps({"event": "listening", "url": server.url}), file=sys.stderr, flush=True)
+        signal.sigwait({signal.SIGTERM})

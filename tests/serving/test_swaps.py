@@ -1,0 +1,378 @@
+"""Another version is published while requests run: none fails, each answer is of one version, damage is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import json
+import logging
+import shutil
+import socket
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encoder.spec import EncoderSpec
+from serving.options import ServeOptions
+from store.index import publish, version_folder
+from store.location import Store
+from tests.support.serving import (
+    EDITION,
+    ODD_ID,
+    Answer,
+    Client,
+    Running,
+    ServedStore,
+    make_served_store,
+    query_picture,
+    query_vector,
+    quoted,
+    running,
+    serve_command,
+)
+
+SWAPS = 20
+ENOUGH_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> ServedStore:
+    return make_served_store(tmp_path_factory.mktemp("two"), ("one", "two"))
+
+
+@pytest.fixture
+def store(two_versions: ServedStore, tmp_path: Path) -> ServedStore:
+    """A copy to publish in and to damage; its last version is published."""
+    shutil.copytree(two_versions.uri, tmp_path / "store")
+    return ServedStore(str(tmp_path / "store"), two_versions.editions, two_versions.pictures)
+
+
+@pytest.fixture
+def server(store: ServedStore) -> Iterator[Running]:
+    with running(ServeOptions(store.uri, poll_interval_s=3600, threads=2)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[Client]:
+    with Client(server.port) as client:
+        yield client
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    until_s = time.monotonic() + ENOUGH_S
+    while time.monotonic() < until_s:
+        if holds():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def serves(server: Running, version: str) -> bool:
+    return server.service.watcher.current.version == version
+
+
+class Load:
+    """Clients that ask in every way, until the block ends, and check every answer."""
+
+    def __init__(self, server: Running, store: ServedStore) -> None:
+        self.answers: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._store = store
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        ways = [self._by_vector, self._by_picture, self._by_id, self._similar]
+        self._threads = [threading.Thread(target=self._run, args=(server.port, way)) for way in ways]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def reaches(self, answers: int) -> bool:
+        """Waits for so many answers, or for a wrong one."""
+        return eventually(lambda: sum(self.answers.values()) >= answers or bool(self.wrong))
+
+    def _run(self, port: int, ask: Callable[[Client], Answer]) -> None:
+        with Client(port) as client:
+            while not self._done.is_set():
+                try:
+                    self._check(ask(client))
+                except (OSError, AssertionError) as error:
+                    with self._lock:
+                        self.wrong.append(repr(error))
+
+    def _check(self, answer: Answer) -> None:
+        assert answer.status == 200, answer.body
+        document = answer.json
+        edition = self._store.editions[document["version"]]
+        hits = (
+            document["hits"] if "hits" in document else [hit for query in document["queries"] for hit in query["hits"]]
+        )
+        assert hits
+        assert {hit["attributes"][EDITION] for hit in hits} == {edition}
+        assert {hit["image_id"].split("-")[0] for hit in hits} <= {edition, "both", ODD_ID}
+        with self._lock:
+            self.answers[edition] += 1
+
+    def _by_vector(self, client: Client) -> Answer:
+        return client.search({"vectors": [query_vector(0), query_vector(1)]})
+
+    def _by_picture(self, client: Client) -> Answer:
+        return client.search(query_picture())
+
+    def _by_id(self, client: Client) -> Answer:
+        return client.search({"image_id": "both-2", "where": {"category": "shoe"}})
+
+    def _similar(self, client: Client) -> Answer:
+        return client.ask("GET", f"/v1/items/{quoted(ODD_ID)}/similar")
+
+
+@pytest.mark.slow
+def test_twenty_swaps_under_load_lose_nothing(
+    server: Running, store: ServedStore, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "shelfmark.serving")
+    served = []
+    with Load(server, store) as load:
+        for number in range(SWAPS):
+            version = store.versions[number % 2]
+            enough = sum(load.answers.values()) + 20
+            publish(Store(store.uri), version)
+            answer = client.ask("POST", "/v1/reload")
+            assert answer.json == {"version": version, "changed": True}
+            served.append(weakref.ref(server.service.watcher.current))
+            assert load.reaches(enough)
+    assert load.wrong == []
+    assert load.answers["one"] > 50
+    assert load.answers["two"] > 50
+    gc.collect()
+    assert [reference() is not None for reference in served] == [False] * (SWAPS - 1) + [True]
+    closed = [record.version for record in caplog.records if record.message == "closed"]  # type: ignore[attr-defined]
+    assert len(closed) == SWAPS
+    assert client.metric('shelfmark_swaps_total{outcome="swapped"}') >= SWAPS
+
+
+@pytest.mark.slow
+def test_the_watcher_follows_current_by_itself(store: ServedStore) -> None:
+    with (
+        running(ServeOptions(store.uri, poll_interval_s=0.02, threads=2)) as server,
+        Load(server, store) as load,
+    ):
+        for number in range(6):
+            version = store.versions[number % 2]
+            publish(Store(store.uri), version)
+            assert eventually(functools.partial(serves, server, version))
+    assert load.wrong == []
+
+
+def test_a_request_that_began_before_a_swap_ends_on_its_version(
+    server: Running, store: ServedStore, client: Client
+) -> None:
+    """Its body arrives after the swap."""
+    first, second = store.versions
+    body = json.dumps({"image_id": "two-3"}).encode()
+    head = (
+        "POST /v1/search HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as early:
+        early.sendall(head.encode() + body[:5])
+        assert eventually(lambda: server.service.uploads.held_bytes == 5)
+        publish(Store(store.uri), first)
+        assert client.ask("POST", "/v1/reload").json["version"] == first
+        early.sendall(body[5:])
+        received = b""
+        while part := early.recv(1 << 16):
+            received += part
+    document = json.loads(received.partition(b"\r\n\r\n")[2])
+    assert document["version"] == second
+    assert client.search({"image_id": "two-3"}).status == 404
+
+
+@pytest.mark.slow
+def test_every_worker_of_the_command_follows(store: ServedStore) -> None:
+    """Told by one request, which one of them got; then all of them stop when told to."""
+    first, second = store.versions
+    with serve_command(store.uri, "--no_pictures", "--workers", "2", "--poll_interval", "3600") as server:
+
+        def served(times: int) -> set[str]:
+            found = set()
+            for _ in range(times):
+                with contextlib.suppress(OSError), Client(server.port) as client:
+                    found.add(client.ask("GET", "/readyz").json["version"])
+            return found
+
+        assert eventually(lambda: sum(line["event"] == "opened" for line in server.lines) == 2)
+        assert eventually(lambda: served(20) == {second})
+        publish(Store(store.uri), first)
+        with Client(server.port) as client:
+            assert client.ask("POST", "/v1/reload").json == {"version": first, "changed": True}
+        assert eventually(lambda: served(20) == {first})
+        with Client(server.port) as client:
+            assert client.search({"vector": query_vector()}).json["version"] == first
+            assert client.search(query_picture()).status == 422
+    assert server.process.returncode == 0
+    assert {line["event"] for line in server.lines} >= {"opened", "listening", "request", "closed", "stopped"}
+
+
+Harm = Callable[[Path, Path], None]
+
+
+def flip_a_byte(folder: Path, _: Path) -> None:
+    path = next(path for path in sorted(folder.rglob("*.arrow")) + sorted(folder.rglob("*")) if path.is_file())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def remove_a_file(folder: Path, _: Path) -> None:
+    next(path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json").unlink()
+
+
+def remove_the_vectors(folder: Path, _: Path) -> None:
+    next(folder.rglob("vectors.npy")).unlink()
+
+
+def cut_the_vectors(folder: Path, _: Path) -> None:
+    path = next(folder.rglob("vectors.npy"))
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def zero_the_vectors(folder: Path, _: Path) -> None:
+    path = next(folder.rglob("vectors.npy"))
+    data = path.read_bytes()
+    path.write_bytes(data[:128] + bytes(len(data) - 128))
+
+
+def spoil_the_vectors(folder: Path, _: Path) -> None:
+    path = next(folder.rglob("vectors.npy"))
+    data = path.read_bytes()
+    path.write_bytes(data[:128] + b"\xff" * (len(data) - 128))
+
+
+def _change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "manifest.json"
+    document = json.loads(path.read_bytes())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def another_fingerprint(folder: Path, _: Path) -> None:
+    _change_manifest(folder, lambda document: document["encoder"].update(fingerprint="0" * 64))
+
+
+def another_encoder(folder: Path, _: Path) -> None:
+    """One that is right in itself, and whose weights are not in the store."""
+
+    def change(document: dict[str, Any]) -> None:
+        spec = EncoderSpec.from_manifest(document["encoder"])
+        document["encoder"] = dataclasses.replace(spec, weights_sha256="1" * 64).to_manifest()
+
+    _change_manifest(folder, change)
+
+
+def another_count(folder: Path, _: Path) -> None:
+    _change_manifest(folder, lambda document: document.update(vectors=25))
+
+
+def no_json(folder: Path, _: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+
+
+def a_list_for_a_manifest(folder: Path, _: Path) -> None:
+    (folder / "manifest.json").write_text("[]")
+
+
+def null_fields(folder: Path, _: Path) -> None:
+    _change_manifest(folder, lambda document: document.update(config=None))
+
+
+def no_manifest(folder: Path, _: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def garbage_in_current(_: Path, current: Path) -> None:
+    current.write_bytes(b"\xff\0../../etc")
+
+
+def empty_current(_: Path, current: Path) -> None:
+    current.write_bytes(b"")
+
+
+def no_current(_: Path, current: Path) -> None:
+    current.unlink()
+
+
+def folder_for_current(_: Path, current: Path) -> None:
+    current.unlink()
+    current.mkdir()
+
+
+def a_version_that_is_not_there(_: Path, current: Path) -> None:
+    current.write_text("20991231T235959Z-abcdef\n")
+
+
+HARMS: list[Harm] = [
+    flip_a_byte, remove_a_file, remove_the_vectors, cut_the_vectors, zero_the_vectors, spoil_the_vectors,
+    another_fingerprint, another_encoder, another_count, no_json, a_list_for_a_manifest, null_fields, no_manifest,
+    garbage_in_current, empty_current, no_current, folder_for_current, a_version_that_is_not_there,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_damaged_is_refused_and_the_old_version_stays(
+    server: Running, store: ServedStore, client: Client, tmp_path: Path, harm: Harm
+) -> None:
+    damaged, good = store.versions
+    folder = Path(store.uri, version_folder(damaged))
+    current = Path(store.uri, "indexes", "CURRENT")
+    shutil.copytree(folder, tmp_path / "whole")
+    current.write_text(f"{damaged}\n")
+    harm(folder, current)
+    refusals = client.metric('shelfmark_swaps_total{outcome="refused"}')
+
+    answer = client.ask("POST", "/v1/reload")
+    assert answer.status == 409, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    ready = client.ask("GET", "/readyz")
+    assert ready.status == 200
+    assert ready.json["version"] == good
+    assert ready.json["refused"]["reason"] in answer.json["detail"]
+    assert client.metric("shelfmark_version_refused") == 1
+    assert client.metric('shelfmark_swaps_total{outcome="refused"}') == refusals + 1
+    assert client.search(query_picture()).json["version"] == good
+
+    for path in (current, folder):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.copytree(tmp_path / "whole", folder)
+    publish(Store(store.uri), damaged)
+    assert client.ask("POST", "/v1/reload").json == {"version": damaged, "changed": True}
+    assert client.ask("GET", "/readyz").json == {"status": "ready", "version": damaged, "refused": None}
+    assert client.metric("shelfmark_version_refused") == 0
+    assert client.search(query_picture()).json["version"] == damaged
+
+
+def test_rolling_back_to_what_is_served_ends_a_refusal(server: Running, store: ServedStore, client: Client) -> None:
+    damaged, good = store.versions
+    current = Path(store.uri, "indexes", "CURRENT")
+    current.write_text(f"{damaged}\n")
+    flip_a_byte(Path(store.uri, version_folder(damaged)), current)
+    assert client.ask("POST", "/v1/reload").status == 409
+    publish(Store(store.uri), good)
+    assert client.ask("POST", "/v1/reload").json == {"version": good, "changed": False}
+    assert client.ask("GET", "/readyz").json["refused"] is None
+    assert client.metric("shelfmark_version_refused") == 0
