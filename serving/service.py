@@ -192,7 +192,8 @@ def _as_query(vector: Vector, number: int, dimension: int) -> npt.NDArray[np.flo
     """
     if len(vector) != dimension:
         raise Problem(422, f"vector {number}: expected {dimension} numbers, found {len(vector)}")
-    square = float(vector @ vector)
+    with np.errstate(over="ignore"):  # infinity is what is looked for
+        square = float(vector @ vector)
     if not 0 < square < np.inf:
         raise Problem(422, f"vector {number}: expected numbers of a finite length above 0, found {square}")
     return (vector / np.sqrt(square)).astype(np.float32)
