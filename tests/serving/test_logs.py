@@ -1,0 +1,104 @@
+"""Log lines: one JSON document each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from serving.logs import LOG, JsonFormatter, log_as_json, log_request
+
+UVICORN = logging.getLogger("uvicorn")
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Leaves the loggers as they were."""
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in (LOG, UVICORN)]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
+    return LOG.makeRecord(LOG.name, logging.ERROR, "file.py", 7, message, arguments, None, extra=extra)
+
+
+def test_a_line_has_the_time_the_level_the_event_and_what_was_given_with_it():
+    made = record("%d went", 3, version="v", path={"a": [1, None]}, odd=object)
+    made.created = 1_700_000_000.25
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "error",
+        "event": "3 went",
+        "version": "v",
+        "path": {"a": [1, None]},
+        "odd": "<class 'object'>",
+    }
+
+
+def test_a_traceback_is_one_field_of_the_same_line():
+    try:
+        raise ZeroDivisionError("what\nwas it")
+    except ZeroDivisionError:
+        made = LOG.makeRecord(LOG.name, logging.ERROR, "file.py", 7, "failed", (), sys.exc_info())
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    document = json.loads(line)
+    assert document["event"] == "failed"
+    assert document["traceback"].startswith("Traceback (most recent call last):\n")
+    assert document["traceback"].endswith("ZeroDivisionError: what\nwas it")
+
+
+def test_a_message_cannot_end_its_line_and_begin_another():
+    line = JsonFormatter().format(record('a\n{"event": "request"}\u2028'))
+    assert line.count("\n") == 0
+    assert json.loads(line)["event"] == 'a\n{"event": "request"}\u2028'
+
+
+def test_the_server_speaks_json_on_stderr_and_the_libraries_only_of_what_is_wrong(capsys):
+    log_as_json()
+    LOG.info("opened", extra={"version": "v"})
+    LOG.debug("not this")
+    UVICORN.info("nor this")
+    logging.getLogger("uvicorn.error").warning("but this")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [json.loads(line)["event"] for line in output.err.splitlines()] == ["opened", "but this"]
+
+
+def test_verbosely_the_libraries_say_more(capsys):
+    log_as_json(verbose=True)
+    LOG.debug("this")
+    logging.getLogger("uvicorn.error").info("and this")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["this", "and this"]
+
+
+def test_it_may_be_said_twice_and_every_line_still_comes_once(capsys):
+    log_as_json()
+    log_as_json()
+    LOG.info("opened")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_request_is_logged_as_all_else_is(capsys):
+    log_as_json()
+    LOG.info("request", extra={"status": 200})
+    log_request({"status": 200})
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert list(first) == list(second)
+    assert {**first, "time": ""} == {**second, "time": ""}
+
+
+def test_no_request_is_logged_where_nobody_wants_to_know(capsys):
+    log_as_json()
+    LOG.setLevel(logging.WARNING)
+    log_request({"status": 200})
+    assert capsys.readouterr().err == ""
