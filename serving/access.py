@@ -93,13 +93,14 @@ class _Request:
     """One request on its way through."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         self.id = given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
         self._scope = scope
         self._receive = receive
         self._send = send
         self._started_s = time.perf_counter()
-        self._body_is_here = False
+        self._body_is_here = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._status = 0
         self._bytes_out = 0
         scope.setdefault("state", {}).update(request_id=self.id, bytes_in=0)

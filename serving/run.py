@@ -10,20 +10,24 @@ import os
 import resource
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from serving.logs import LOG, log_as_json
 from serving.options import PictureSources, ServeOptions
 from serving.protocol import limited_protocol
-from store.errors import UserError
+from store.errors import StoreError, UserError
+from store.index import current_version
+from store.location import Store
 
-_SIGN = "reload"
+_SIGN, _GOOD = "reload", "version"
 _KEEP_ALIVE_S = 75
 _BACKLOG = 1024
 
@@ -51,8 +55,7 @@ def serve(
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         build = functools.partial(_build_app, options, open_sources, url, verbose)
         if options.workers > 1:
-            listening.listen(_BACKLOG)
-            Multiprocess(_config(options, build), [listening]).run()
+            _supervise(options, build, listening)
         else:
             # Built here, so that whatever is wrong is told as any command tells it.
             server = uvicorn.Server(_config(options, build()))
@@ -62,6 +65,26 @@ def serve(
                 signal.signal(number, lambda *_: None)
             server.run([listening])
         LOG.info("stopped")
+
+
+def _supervise(options: ServeOptions, build: Callable[[], ASGIApp], listening: socket.socket) -> None:
+    """Runs the workers, and others in the place of those that die."""
+    if current_version(Store(options.store_uri)) is None:
+        raise UserError(f"no index is published in {options.store_uri}; build one with shelfmark index")
+    listening.listen(_BACKLOG)
+    supervisor = Multiprocess(_config(options, functools.partial(_build_in_worker, build)), [listening])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise StoreError("a worker cannot serve the published version; its line above says why")
+
+
+def _build_in_worker(build: Callable[[], ASGIApp]) -> ASGIApp:
+    """Ends a worker that has nothing to serve so that the supervisor does not try again for ever."""
+    try:
+        return build()
+    except (StoreError, UserError) as error:
+        LOG.error("failed", extra={"reason": str(error)})
+        sys.exit(STARTUP_FAILURE)
 
 
 def _config(options: ServeOptions, app: Callable[[], ASGIApp] | ASGIApp) -> uvicorn.Config:
@@ -90,23 +113,39 @@ def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources]
     """In the process that serves; what it needs is imported there, after the environment is set."""
     from index_builder.version_files import forget_copy
     from serving.app import create_app
-    from serving.published import open_published, picture_batch_size
+    from serving.published import Published, open_published, picture_batch_size
     from serving.service import Service
     from serving.watcher import Watcher
-    from store.index import current_version
-    from store.location import Store
 
     log_as_json(verbose)
     if not verbose:
         logging.getLogger().setLevel(logging.CRITICAL)
     sources = open_sources()
     store = Store(options.store_uri)
+    runtime = Path(options.runtime_folder) if options.runtime_folder else None
+
+    def open_noting(version: str | None, before: Published | None = None) -> Published:
+        opened = open_published(options, sources, version, before)
+        if runtime is not None:
+            (runtime / _GOOD).write_text(opened.version)
+        return opened
+
+    def open_first() -> Published:
+        try:
+            return open_noting(None)
+        except (StoreError, UserError) as error:
+            # A worker that takes a dead one's place goes on with what the others serve.
+            if runtime is None or not (runtime / _GOOD).exists():
+                raise
+            LOG.error("refused", extra={"reason": str(error)})
+            return open_noting((runtime / _GOOD).read_text())
+
     watcher = Watcher(
-        open_published(options, sources, None),
+        open_first(),
         functools.partial(current_version, store),
-        lambda version, before: open_published(options, sources, version, before),
+        open_noting,
         poll_interval_s=options.poll_interval_s,
-        sign=Path(options.runtime_folder) / _SIGN if options.runtime_folder else None,
+        sign=runtime / _SIGN if runtime else None,
         on_closed=functools.partial(forget_copy, store),
     )
     max_batch = picture_batch_size(options) if options.pictures else 1

@@ -15,7 +15,7 @@ from serving import metrics
 from serving.asked import DEFAULT_K, MAX_ANSWERS, Asked, Options, Vector
 from serving.keys import ApiKeys
 from serving.options import PictureSources, ServeOptions
-from serving.pictures import Embedded, PictureEmbedder
+from serving.pictures import Embedded, PictureEmbedder, PictureModel
 from serving.problem import Problem, busy
 from serving.published import Published
 from serving.schemas import SearchDocument
@@ -123,6 +123,8 @@ class Service:
         self, published: Published, document: SearchDocument, vectors: Sequence[Vector], options: Options
     ) -> tuple[list[Query], Embedded | None]:
         searcher = published.searcher
+        if document.image_url is not None or options.crop is not None:
+            _model_of(published)  # before anything is fetched
         if document.image_url is not None:
             picture = await self._embed(published, await self._fetch_url(document.image_url), options)
             return [Query(picture.vector)], picture
@@ -143,9 +145,7 @@ class Service:
         return [Query(_as_query(vector, number, dimension)) for number, vector in enumerate(vectors)], None
 
     async def _embed(self, published: Published, data: bytes, options: Options) -> Embedded:
-        if published.model is None:
-            raise Problem(422, "expected vectors or ids: this server takes no pictures (--no_pictures)")
-        return await self.pictures.embed(data, published.model, options.crop)
+        return await self.pictures.embed(data, _model_of(published), options.crop)
 
     async def _fetch_url(self, url: str) -> bytes:
         fetch = self.sources.fetch_url
@@ -174,6 +174,13 @@ class Service:
             said = f"{field}: {rejected.detail}" if field else f"the catalog's picture: {rejected.reason.value}"
             status = 404 if rejected.reason is Reason.NOT_FOUND else 422
             raise Problem(status, said, reason=rejected.reason.value) from rejected
+
+
+def _model_of(published: Published) -> PictureModel:
+    """Raises Problem 422 where pictures are not taken."""
+    if published.model is None:
+        raise Problem(422, "expected vectors or ids: this server takes no pictures (--no_pictures)")
+    return published.model
 
 
 def _check_attributes(published: Published, options: Options) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable
 
 from encoder.thumbnails import make_thumbnail
@@ -14,7 +15,7 @@ from serving.options import ServeOptions
 from serving.problem import Problem, busy
 from serving.published import Published
 from serving.work_queue import Full, WorkQueue, call_each
-from store.rejects import Rejected
+from store.rejects import Reason, Rejected
 
 SIZES_PX = (160, 320, 640)
 
@@ -22,6 +23,7 @@ SIZES_PX = (160, 320, 640)
 _THREADS = 8
 _MAX_WAITING = 512
 _GONE_BYTES = 256
+_GONE_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +42,14 @@ class CachedThumbnail:
     etag: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Gone:
+    """A picture that cannot be had; looked for again after a while, for somebody may put it back."""
+
+    reason: Reason
+    until_s: float
+
+
 _Key = tuple[str, str, int]
 
 
@@ -49,11 +59,12 @@ class Thumbnails:
     Belongs to the event loop's thread.
     """
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._limit_bytes = options.thumbnail_cache_bytes
-        self._kept: collections.OrderedDict[_Key, CachedThumbnail | Rejected] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[_Key, CachedThumbnail | _Gone] = collections.OrderedDict()
         self._kept_bytes = 0
-        self._being_made: dict[_Key, asyncio.Task[CachedThumbnail | Rejected]] = {}
+        self._being_made: dict[_Key, asyncio.Task[CachedThumbnail | _Gone]] = {}
         self._making: WorkQueue[Callable[[], CachedThumbnail], CachedThumbnail] = WorkQueue(
             "thumbnail", call_each, max_waiting=_MAX_WAITING, threads=_THREADS
         )
@@ -71,6 +82,8 @@ class Thumbnails:
         """
         key = (published.snapshot, image_uri, size_px)
         found = self._kept.get(key)
+        if isinstance(found, _Gone) and self._clock() > found.until_s:
+            found = None
         if found is not None:
             self._kept.move_to_end(key)
             metrics.THUMBNAILS.labels("hit").inc()
@@ -80,13 +93,13 @@ class Thumbnails:
                 task = self._being_made[key] = asyncio.ensure_future(self._make(key, published.fetch_picture))
                 task.add_done_callback(lambda _: self._being_made.pop(key, None))
             found = await asyncio.shield(task)  # one that leaves must not take it away from the others
-        if isinstance(found, Rejected):
+        if isinstance(found, _Gone):
             metrics.THUMBNAILS.labels("gone").inc()
             raise Problem(404, f"the catalog's picture cannot be had: {found.reason.value}", reason=found.reason.value)
         return found
 
-    async def _make(self, key: _Key, fetch: Callable[[str], bytes]) -> CachedThumbnail | Rejected:
-        found: CachedThumbnail | Rejected
+    async def _make(self, key: _Key, fetch: Callable[[str], bytes]) -> CachedThumbnail | _Gone:
+        found: CachedThumbnail | _Gone
         try:
             found = await self._making.submit(lambda: _make(fetch, key[1], key[2]))
             metrics.THUMBNAILS.labels("made").inc()
@@ -94,13 +107,15 @@ class Thumbnails:
             metrics.REFUSED.labels("thumbnails_full").inc()
             raise busy("too many thumbnails are being made", full.retry_after_s) from full
         except Rejected as rejected:
-            # A new one: the old one's traceback holds the picture's bytes, and this one is kept.
-            found = Rejected(rejected.reason, rejected.detail, passing=rejected.passing)
-        if not (isinstance(found, Rejected) and found.passing):
-            self._keep(key, found)
+            found = _Gone(rejected.reason, self._clock() + _GONE_S)
+            if rejected.passing:
+                return found
+        self._keep(key, found)
         return found
 
-    def _keep(self, key: _Key, found: CachedThumbnail | Rejected) -> None:
+    def _keep(self, key: _Key, found: CachedThumbnail | _Gone) -> None:
+        if key in self._kept:
+            self._kept_bytes -= _size_bytes(key, self._kept.pop(key))
         self._kept[key] = found
         self._kept_bytes += _size_bytes(key, found)
         while self._kept_bytes > self._limit_bytes:
@@ -112,7 +127,7 @@ class Thumbnails:
         self._making.close()
 
 
-def _size_bytes(key: _Key, found: CachedThumbnail | Rejected) -> int:
+def _size_bytes(key: _Key, found: CachedThumbnail | _Gone) -> int:
     return _GONE_BYTES + len(key[1]) + (len(found.jpeg) if isinstance(found, CachedThumbnail) else 0)
 
 

@@ -85,7 +85,7 @@ async def read_form(request: Request, body: bytes) -> tuple[dict[str, list[str]]
     """The text fields and the file `image` of a multipart/form-data body.
 
     Raises:
-        Problem: 400, the body is no such form; 422, a file of another name, or two.
+        Problem: 400, the body is no such form, or has several files; 422, a file of another name.
     """
 
     async def stream() -> AsyncIterator[bytes]:

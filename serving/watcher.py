@@ -70,6 +70,7 @@ class Watcher:
         self._clock = clock
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._seen_sign = self._sign_time()
         self._refused: RefusedVersion | None = None
         self._retry_at_s = 0.0
         self._retry_after_s = poll_interval_s
@@ -104,6 +105,7 @@ class Watcher:
         """
         if self._sign is not None:
             self._sign.touch()
+            self._seen_sign = self._sign_time()  # for the others: here it is done now
         return self.look(insist=True)
 
     def look(self, insist: bool = False) -> bool:
@@ -163,13 +165,14 @@ class Watcher:
 
     def _watch(self) -> None:
         next_look_s = self._clock() + self._poll_interval_s
-        seen = self._sign_time()
         pause_s = min(_LOOK_FOR_SIGN_S, self._poll_interval_s) if self._sign else self._poll_interval_s
         while not self._stop.wait(pause_s):
             told = self._sign_time()
-            if told != seen or self._clock() >= next_look_s:
-                self.look(insist=told != seen)
-                seen, next_look_s = told, self._clock() + self._poll_interval_s
+            is_told = told != self._seen_sign
+            if is_told or self._clock() >= next_look_s:
+                self._seen_sign = told
+                self.look(insist=is_told)
+                next_look_s = self._clock() + self._poll_interval_s
 
     def _sign_time(self) -> int:
         try:

@@ -97,11 +97,11 @@ def test_all_options_as_text():
             ([("crop", text)], f"crop: expected x,y,width,height in pixels, found {text!r}")
             for text in ("", "1,2,3", "1,2,3,4,5", "1;2;3;4")
         ],
-        ([("crop", "a,2,3,4")], "crop: x: expected a whole number from 0 to 2147483648, found 'a'"),
-        ([("crop", "1,-2,3,4")], "crop: y: expected a whole number from 0 to 2147483648, found '-2'"),
-        ([("crop", "1,2,0,4")], "crop: width: expected a whole number from 1 to 2147483648, found '0'"),
-        ([("crop", "1,2,3,")], "crop: height: expected a whole number from 1 to 2147483648, found ''"),
-        ([("crop", "1,2,3, 4")], "crop: height: expected a whole number from 1 to 2147483648, found ' 4'"),
+        ([("crop", "a,2,3,4")], "crop: x: expected a whole number from 0 to 2147483647, found 'a'"),
+        ([("crop", "1,-2,3,4")], "crop: y: expected a whole number from 0 to 2147483647, found '-2'"),
+        ([("crop", "1,2,0,4")], "crop: width: expected a whole number from 1 to 2147483647, found '0'"),
+        ([("crop", "1,2,3,")], "crop: height: expected a whole number from 1 to 2147483647, found ''"),
+        ([("crop", "1,2,3, 4")], "crop: height: expected a whole number from 1 to 2147483647, found ' 4'"),
     ],
 )
 def test_text_that_makes_no_sense(pairs, detail):

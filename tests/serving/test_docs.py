@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.main import main
-from tests.support.serving import ServeProcess, serve_process
+from tests.support.serving import ServeProcess, serve_command
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "serving.md"
 CALLS = re.findall(r"^    ((?:python3 .*\| )?curl .*)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
@@ -33,7 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(demo: Path) -> Iterator[ServeProcess]:
-    with serve_process(str(demo / "demo" / "store")) as server:
+    with serve_command(str(demo / "demo" / "store")) as server:
         yield server
 
 

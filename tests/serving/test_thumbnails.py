@@ -20,6 +20,7 @@ from serving.options import ServeOptions
 from serving.problem import Problem
 from serving.thumbnails import SIZES_PX, CachedThumbnail, Thumbnails
 from store.rejects import Reason, Rejected
+from tests.support.fake_time import FakeTime
 from tests.support.hostile import encoded, photo
 
 PICTURE = encoded(photo(900, 600), "JPEG")
@@ -162,6 +163,28 @@ def test_a_picture_that_is_gone_is_not_looked_for_again(catalog):
         assert count("gone") == gone_before + 2
 
     run(test)
+
+
+def test_a_picture_that_is_put_back_is_found_after_a_while(catalog):
+    time_passes = FakeTime()
+
+    async def test() -> None:
+        thumbnails = Thumbnails(ServeOptions("store"), time_passes.clock)
+        try:
+            catalog.refused["a.jpg"] = Rejected(Reason.NOT_FOUND, "no such file")
+            with pytest.raises(Problem):
+                await thumbnails.get(catalog.published, "a.jpg", 160)
+            catalog.refused.clear()
+            time_passes.sleep(59)
+            with pytest.raises(Problem):
+                await thumbnails.get(catalog.published, "a.jpg", 160)
+            time_passes.sleep(2)
+            made = await thumbnails.get(catalog.published, "a.jpg", 160)
+            assert kept_bytes() == pytest.approx(len(made.jpeg), abs=300)
+        finally:
+            thumbnails.close()
+
+    asyncio.run(test())
 
 
 def test_a_picture_that_cannot_be_decoded_is_not_fetched_again(catalog):
