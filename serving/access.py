@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import secrets
 import time
 from collections.abc import Awaitable
 from typing import Any
 
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
@@ -30,6 +33,7 @@ _SECURITY = {
 _SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _SECURITY.items()]
 _NO_LIMIT = ("/v1/reload",)
 _LAST_WORDS_S = 5.0
+_CLIENT_LEFT = 499  # as proxies log it; no answer was sent
 _QUIET = ("/healthz", "/readyz", "/metrics")
 
 
@@ -57,6 +61,8 @@ class Access:
             limit_s = None if scope["path"] in _NO_LIMIT else self._timeout_s
             if not await _within(limit_s, self._app(scope, request.receive, request.send)):
                 await request.give_up(self._timeout_s)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
         except Exception as error:  # a request must not end the server
             await request.fail(error)
         finally:
@@ -150,8 +156,10 @@ class _Request:
         route = self._scope.get("route")
         path = getattr(route, "path_format", None) or getattr(route, "path", "unmatched")
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
-        metrics.REQUESTS.labels(path, method, str(self._status)).inc()
-        metrics.REQUEST_S.labels(path).observe(took_s)
+        status = self._status or _CLIENT_LEFT
+        answered, took = _series(path, method, status)
+        answered.inc()
+        took.observe(took_s)
         if path in _QUIET and self._status < 400:
             return
         state: dict[str, Any] = self._scope["state"]
@@ -160,7 +168,7 @@ class _Request:
                 "request_id": self.id,
                 "method": self._scope["method"],
                 "route": path,
-                "status": self._status,
+                "status": status,
                 "duration_ms": round(1000 * took_s, 2),
                 "bytes_in": state["bytes_in"],
                 "bytes_out": self._bytes_out,
@@ -169,3 +177,9 @@ class _Request:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@functools.lru_cache(maxsize=1024)
+def _series(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    """What one kind of request is counted in; looking a series up by its labels costs more than counting."""
+    return metrics.REQUESTS.labels(route, method, str(status)), metrics.REQUEST_S.labels(route)

@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import documents
@@ -101,8 +100,6 @@ class _Shortcut:
             response = await answer_search(self._service, request)
         except Problem as problem:
             response = problem.response(scope["state"]["request_id"])
-        except ClientDisconnect:
-            return
         await response(scope, receive, send)
 
 

@@ -192,15 +192,16 @@ def _check_attributes(published: Published, options: Options) -> None:
 
 
 def _as_query(vector: Vector, number: int, dimension: int) -> npt.NDArray[np.float32]:
-    """float32[D] of unit norm.
+    """float32[D], of any norm that the searcher can bring to 1.
 
     Raises:
         Problem: 422, another D, or a length of 0 or infinity.
     """
     if len(vector) != dimension:
         raise Problem(422, f"vector {number}: expected {dimension} numbers, found {len(vector)}")
-    with np.errstate(over="ignore"):  # infinity is what is looked for
-        square = float(vector @ vector)
+    square = float(vector @ vector)
     if not 0 < square < np.inf:
         raise Problem(422, f"vector {number}: expected numbers of a finite length above 0, found {square}")
-    return (vector / np.sqrt(square)).astype(np.float32)
+    if vector.dtype == np.float64:
+        vector = vector / np.sqrt(square)  # before, its numbers may be too large for float32
+    return vector.astype(np.float32, copy=False)

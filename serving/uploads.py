@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from serving import metrics
 from serving.problem import Problem, busy
@@ -61,8 +62,13 @@ class Upload:
         announced = self._request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > self._limit_bytes:
             raise self._too_large(f"{int(announced):,} bytes")
-        parts = []
-        async for part in self._request.stream():
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part, more = message.get("body", b""), message.get("more_body", False)
             if self._held_bytes + len(part) > self._limit_bytes:
                 raise self._too_large("more")
             self._budget.take(len(part))

@@ -145,7 +145,7 @@ class Watcher:
         self._accept()
         metrics.SWAPS.labels("swapped").inc()
         _announce(opened, before)
-        weakref.finalize(before, _close, before.version, self._on_closed)
+        weakref.finalize(before, _close, before.version, self._on_closed).atexit = False
         del before
         gc.collect(1)  # young garbage of the opening, before it grows old beside a model's million objects
 

@@ -312,7 +312,7 @@ def test_a_client_that_leaves_is_no_timeout(capsys):
 
     asyncio.run(test())
     assert count("requests_in_flight") == before
-    assert [line["status"] for line in lines(capsys)] == [0]
+    assert [line["status"] for line in lines(capsys)] == [499]
 
 
 def test_what_nobody_expected_is_logged_under_the_id_and_ends_nothing(caplog):
