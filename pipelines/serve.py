@@ -150,7 +150,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
         UserError: The file cannot be read, or has none: an open server would be a surprise.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or "it is no text"
         raise UserError(f"--api_keys {path}: expected a file of keys: {said}") from error

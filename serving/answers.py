@@ -42,7 +42,7 @@ def index_document(published: Published, options: ServeOptions, takes_urls: bool
         "created_at": manifest.created_at,
         "vectors": manifest.vectors,
         "shards": len(manifest.shards),
-        "kind": manifest.config["kind"],
+        "kind": "exact" if manifest.config["kind"] == "exact" else "tree",
         "recall": recall,
         "memory_bytes": manifest.memory_bytes,
         "encoder": manifest.encoder,

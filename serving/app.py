@@ -52,16 +52,16 @@ def create_app(service: Service, url: str = "") -> ASGIApp:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_failure)
     _describe(app, bool(service.options.api_keys))
-    outer: ASGIApp = app
-    if service.options.cors_origins:
-        outer = CORSMiddleware(
-            outer,
+    served: ASGIApp = Access(_Shortcut(service, app), service.options.timeout_s)
+    if service.options.cors_origins:  # around everything, so that errors can be read from there, too
+        served = CORSMiddleware(
+            served,
             allow_origins=service.options.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
             expose_headers=["Picture-Width", "Picture-Height", "Retry-After", "X-Request-Id"],
         )
-    return Access(_Shortcut(service, app, outer), service.options.timeout_s)
+    return served
 
 
 @contextlib.asynccontextmanager
@@ -82,16 +82,14 @@ class _Shortcut:
     The route is registered there as well, and does the same.
     """
 
-    def __init__(self, service: Service, app: FastAPI, outer: ASGIApp) -> None:
+    def __init__(self, service: Service, app: FastAPI) -> None:
         self._service = service
         self._app = app
-        self._outer = outer
-        self._taken = outer is app  # with CORS, its middleware must see every request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if not (self._taken and scope["type"] == "http" and scope["path"] == _SEARCH and scope["method"] == "POST"):
-            await self._outer(scope, receive, send)
+        if not (scope["type"] == "http" and scope["path"] == _SEARCH and scope["method"] == "POST"):
+            await self._app(scope, receive, send)
             return
         scope["app"], scope["route"] = self._app, _SearchRoute
         request = Request(scope, receive)
@@ -118,11 +116,14 @@ def _describe(app: FastAPI, needs_key: bool) -> None:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     if needs_key:
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
         for path, methods in document["paths"].items():
             for operation in methods.values():
                 if path.startswith("/v1/") or path == "/metrics":
-                    operation["security"] = [{"key": []}]
+                    operation["security"] = [{"bearer": []}, {"key": []}]
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

@@ -15,6 +15,13 @@ MAX_K = 1000
 MAX_VECTORS = 64
 """Vectors in one request."""
 
+MAX_DOCUMENT_BYTES = 4 * MIB
+"""Of a JSON body: as many vectors as there may be, of 4,096 numbers each."""
+
+UNCOUNTED_BYTES = MIB // 4
+"""Of each body, that `max_uploads_bytes` leaves out: clients that stop in the middle of large bodies take no room from
+small ones. What is left out has its limit in `max_connections`."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServeOptions:
@@ -32,9 +39,10 @@ class ServeOptions:
             next one is turned away. More turns fewer away and lets each wait longer; each may hold its encoded bytes.
         max_waiting_queries: Searches by vector or id from their body's last byte to their answer; the next one is
             turned away. At a few thousand a second, what waits is answered within a tenth of one.
-        max_upload_bytes: Of one request's body.
-        max_uploads_bytes: Of all bodies that are arriving or waiting to be decoded.
-        max_pixels: Of a query picture. One in work takes up to about 9 bytes per pixel, in each decoding thread.
+        max_upload_bytes: Of one request's body; a JSON document has at most 4 MiB.
+        max_uploads_bytes: Of all bodies that are arriving or waiting to be decoded, without the first 256 KiB of each.
+        max_pixels: Of a query picture or one that a thumbnail is made of. One in work takes up to about 9 bytes per
+            pixel, in each decoding thread; there are `threads` for each of the two kinds.
         timeout_s: Seconds for one request, from its first byte to the last of its answer.
         header_timeout_s: Seconds for a request's head to be complete, and for a client to read on.
         max_connections: Open at once; more are closed as they come.
@@ -62,7 +70,7 @@ class ServeOptions:
     max_connections: int = 4096
     grace_s: float = 20.0
     thumbnail_cache_bytes: int = 64 * MIB
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
     workers: int = 1
     runtime_folder: str = ""

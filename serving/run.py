@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from store.location import Store
 _SIGN, _GOOD = "reload", "version"
 _KEEP_ALIVE_S = 75
 _BACKLOG = 1024
+_RETRY_WORKER_S = 5.0
+_WORKER_SILENCE_S = 20
 
 
 def serve(
@@ -72,19 +75,24 @@ def _supervise(options: ServeOptions, build: Callable[[], ASGIApp], listening: s
     if current_version(Store(options.store_uri)) is None:
         raise UserError(f"no index is published in {options.store_uri}; build one with shelfmark index")
     listening.listen(_BACKLOG)
-    supervisor = Multiprocess(_config(options, functools.partial(_build_in_worker, build)), [listening])
+    supervisor = Multiprocess(
+        _config(options, functools.partial(_build_in_worker, build, Path(options.runtime_folder))), [listening]
+    )
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise StoreError("a worker cannot serve the published version; its line above says why")
 
 
-def _build_in_worker(build: Callable[[], ASGIApp]) -> ASGIApp:
-    """Ends a worker that has nothing to serve so that the supervisor does not try again for ever."""
+def _build_in_worker(build: Callable[[], ASGIApp], runtime: Path) -> ASGIApp:
+    """Ends a worker that has nothing to serve: for good where none ever had, else to be tried again in a while."""
     try:
         return build()
     except (StoreError, UserError) as error:
         LOG.error("failed", extra={"reason": str(error)})
-        sys.exit(STARTUP_FAILURE)
+        if not (runtime / _GOOD).exists():
+            sys.exit(STARTUP_FAILURE)
+        time.sleep(_RETRY_WORKER_S)
+        sys.exit(1)
 
 
 def _config(options: ServeOptions, app: Callable[[], ASGIApp] | ASGIApp) -> uvicorn.Config:
@@ -100,6 +108,7 @@ def _config(options: ServeOptions, app: Callable[[], ASGIApp] | ASGIApp) -> uvic
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        timeout_worker_healthcheck=_WORKER_SILENCE_S,  # opening a large index keeps a worker from answering
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=round(options.grace_s),
     )
@@ -127,7 +136,9 @@ def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources]
     def open_noting(version: str | None, before: Published | None = None) -> Published:
         opened = open_published(options, sources, version, before)
         if runtime is not None:
-            (runtime / _GOOD).write_text(opened.version)
+            partial = runtime / f"{_GOOD}.{os.getpid()}"
+            partial.write_text(opened.version)
+            os.replace(partial, runtime / _GOOD)
         return opened
 
     def open_first() -> Published:

@@ -40,6 +40,7 @@ class SearchDocument(BaseModel):
             "examples": [
                 {"image_id": "0a1b2c3d4e5f60718293", "k": 5, "where": {"category": "shoe"}},
                 {"item_id": "sku-1042", "group_by": "item"},
+                {"vector": [0.12, 0.0, 0.53, 0.08], "k": 3},
                 {
                     "image_url": "https://images.example.com/shoe.jpg",
                     "crop": {"x": 0, "y": 0, "width": 80, "height": 60},
@@ -57,6 +58,21 @@ class SearchDocument(BaseModel):
     where: Annotated[dict[Text, Text], Field(description="attributes that every answer must have")] | None = None
     group_by: Literal["item"] | None = None
     crop: CropBox | None = None
+
+
+_HIT = {
+    "score": 0.913402,
+    "item_id": "sku-1042",
+    "image_id": "0a1b2c3d4e5f60718293",
+    "image_uri": "images/sku-1042-front.jpg",
+    "attributes": {"category": "shoe", "title": "Blue canvas shoe"},
+}
+_VERSION = {"version": "20261121T040000Z-4d5e6f"}
+_NAMES = {**_VERSION, "snapshot": "20261121T031500Z-1a2b3c"}
+
+
+def _example(document: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [document]})
 
 
 class HitAnswer(BaseModel):
@@ -86,6 +102,8 @@ class QueryAnswer(BaseModel):
 class SearchAnswer(BaseModel):
     """The answers to each query, in the order of the queries."""
 
+    model_config = _example({**_NAMES, "queries": [{"picture": {"width": 640, "height": 480}, "hits": [_HIT]}]})
+
     version: str
     snapshot: str
     queries: list[QueryAnswer]
@@ -93,6 +111,8 @@ class SearchAnswer(BaseModel):
 
 class SimilarAnswer(BaseModel):
     """Other items that look like one, each with its best picture."""
+
+    model_config = _example({**_NAMES, "item_id": "sku-7", "hits": [_HIT]})
 
     version: str
     snapshot: str
@@ -102,6 +122,8 @@ class SimilarAnswer(BaseModel):
 
 class ImageAnswer(BaseModel):
     """A picture of the index."""
+
+    model_config = _example({**_VERSION, **{name: value for name, value in _HIT.items() if name != "score"}})
 
     version: str
     image_id: str
@@ -121,6 +143,23 @@ class LimitsAnswer(BaseModel):
 
 class IndexAnswer(BaseModel):
     """The version that is served."""
+
+    model_config = _example(
+        {
+            **_NAMES,
+            "created_at": "2026-11-21T04:00:00+00:00",
+            "vectors": 100000,
+            "shards": 1,
+            "kind": "tree",
+            "recall": {"k": 10, "target": 0.95, "measured": 0.9568, "queries": 1000},
+            "memory_bytes": 15096452,
+            "encoder": {"backbone": "ResNet50", "weights": "imagenet", "precision": "float32", "embedding_dim": 2048},
+            "untrained": False,
+            "pictures": True,
+            "picture_urls": False,
+            "limits": {"k": 1000, "vectors": 64, "upload_bytes": 16777216, "pixels": 64000000},
+        }
+    )
 
     version: str
     snapshot: str
@@ -155,12 +194,18 @@ class AttributeAnswer(BaseModel):
 class AttributesAnswer(BaseModel):
     """What rows can be filtered by."""
 
+    model_config = _example(
+        {**_VERSION, "attributes": [{"name": "category", "distinct": 1, "values": [{"value": "shoe", "rows": 33}]}]}
+    )
+
     version: str
     attributes: list[AttributeAnswer]
 
 
 class ReloadAnswer(BaseModel):
     """The version that is served now."""
+
+    model_config = _example({**_VERSION, "changed": True})
 
     version: str
     changed: bool
@@ -176,6 +221,8 @@ class RefusedAnswer(BaseModel):
 class ReadyAnswer(BaseModel):
     """Whether requests are answered, and by which version."""
 
+    model_config = _example({"status": "ready", **_VERSION, "refused": None})
+
     status: Literal["ready"]
     version: str
     refused: RefusedAnswer | None
@@ -183,6 +230,8 @@ class ReadyAnswer(BaseModel):
 
 class HealthAnswer(BaseModel):
     """The process is there."""
+
+    model_config = _example({"status": "ok"})
 
     status: Literal["ok"]
 

@@ -91,11 +91,11 @@ class Watcher:
         """Begins to watch."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends watching; a version that is being opened is finished first."""
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Ends watching. A version whose opening takes longer than `timeout_s` is left to end with the process."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def reload(self) -> bool:
         """Looks now, a refused version included, and tells the other workers to.
@@ -161,6 +161,8 @@ class Watcher:
         self._refused = RefusedVersion(name, reason)
         metrics.VERSION_REFUSED.set(1)
         metrics.SWAPS.labels("refused").inc()
+        if name:
+            self._on_closed(name)
         LOG.error("refused", extra={"version": name, "reason": reason, "serving": self._current.version})
 
     def _watch(self) -> None:

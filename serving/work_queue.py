@@ -163,8 +163,12 @@ class WorkQueue(Generic[Item, Answer]):
             self._coming -= 1
             self._state.notify_all()
 
-    def close(self) -> None:
-        """Stops the threads once their batches are done; what is waiting is cancelled."""
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stops the threads once their batches are done; what is waiting is cancelled.
+
+        Args:
+            timeout_s: A thread that takes longer (a dead disk, a slow server) is left to end with the process.
+        """
         with self._state:
             self._closed = True
             left = list(self._waiting)
@@ -172,8 +176,9 @@ class WorkQueue(Generic[Item, Answer]):
             self._state.notify_all()
         for _, future, _ in left:
             future.cancel()
+        ends_at_s = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, ends_at_s - time.monotonic()))
 
     def _run(self) -> None:
         while batch := self._next_batch():

@@ -1,4 +1,4 @@
-"""The calls in docs/serving.md work as pasted, on the store that they speak of: the demo's, with a small model."""
+"""The calls in README.md and docs/serving.md work as pasted, on the store they speak of: the demo's, small model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 from pipelines.main import main
 from tests.support.serving import ServeProcess, serve_command
 
-DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "serving.md"
-CALLS = re.findall(r"^    ((?:python3 .*\| )?curl .*)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENT = ROOT / "docs" / "serving.md"
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8") + DOCUMENT.read_text(encoding="utf-8")
+CALLS = re.findall(r"^    ((?:python3 .*\| )?curl .*)$", TEXT, re.MULTILINE)
 BASE = "http://127.0.0.1:8080"
 
 

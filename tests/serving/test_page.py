@@ -12,23 +12,11 @@ import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
 from PIL import Image
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Locator,
-    Page,
-    Request,
-    Response,
-    Route,
-    expect,
-    sync_playwright,
-)
 
 from index_builder.build import IndexRequest, build_index
 from samples.catalog import draw_catalog
@@ -36,6 +24,21 @@ from serving.options import ServeOptions
 from store.location import Store
 from tests.support.serving import running
 from tests.support.small_embed import embed_again
+
+if TYPE_CHECKING:
+    from playwright.sync_api import (
+        Browser,
+        BrowserContext,
+        ConsoleMessage,
+        Locator,
+        Page,
+        Request,
+        Response,
+        Route,
+    )
+
+api = pytest.importorskip("playwright.sync_api", reason="needs playwright: the extra [browser]")
+expect, sync_playwright = api.expect, api.sync_playwright
 
 pytestmark = pytest.mark.browser
 
@@ -88,7 +91,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-Opened = Callable[..., Page]
+Opened = Callable[..., "Page"]
 
 
 @pytest.fixture
