@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.flag_types import Commands, natural, positive, seconds, seconds_or_none, size_bytes
+from serving.options import MIB, PictureSources, ServeOptions
 from store.errors import UserError
 
 if TYPE_CHECKING:
-    from serving.options import PictureSources
+    from transforms.fetch_options import FetchOptions
 
-# A person waits for a thumbnail, and for the picture of a URL, no longer than this.
-_FETCH_DEADLINE_S = 10.0
+_DEFAULTS = ServeOptions("")
 
 
 def add_serve(commands: Commands) -> None:
@@ -26,12 +26,16 @@ def add_serve(commands: Commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
     parser.add_argument("--port", type=natural, default=8080, help="0 for any free one (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=positive, default=1, metavar="N", help="processes, each with its own model (default: 1)"
+        "--workers",
+        type=positive,
+        default=_DEFAULTS.workers,
+        metavar="N",
+        help="processes, each with its own model (default: %(default)s)",
     )
     parser.add_argument(
         "--poll_interval",
         type=seconds,
-        default=10.0,
+        default=_DEFAULTS.poll_interval_s,
         metavar="SECONDS",
         help="how often to look whether another version was published (default: %(default)s)",
     )
@@ -51,28 +55,34 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     pictures.add_argument(
         "--batch_size",
         type=natural,
-        default=0,
+        default=_DEFAULTS.batch_size,
         help="pictures the model takes at once (default: what suits the hardware)",
     )
     pictures.add_argument(
         "--batch_delay_ms",
         type=seconds_or_none,
-        default=5.0,
+        default=_DEFAULTS.batch_delay_ms,
         metavar="MS",
         help="how long decoded pictures wait for those being decoded (default: %(default)s)",
     )
     pictures.add_argument(
-        "--max_waiting", type=positive, default=64, help="query pictures in work before 503 (default: %(default)s)"
+        "--max_waiting",
+        type=positive,
+        default=_DEFAULTS.max_waiting_pictures,
+        help="query pictures in work before 503 (default: %(default)s)",
     )
     pictures.add_argument(
-        "--max_pixels", type=positive, default=64_000_000, help="of a query picture (default: %(default)s)"
+        "--max_pixels",
+        type=positive,
+        default=_DEFAULTS.max_pixels,
+        help="of a picture (default: %(default)s)",
     )
     pictures.add_argument(
         "--thumbnail_cache",
         type=size_bytes,
-        default="64MiB",
+        default=_DEFAULTS.thumbnail_cache_bytes,
         metavar="SIZE",
-        help="memory for them (default: %(default)s)",
+        help=f"memory for them (default: {_DEFAULTS.thumbnail_cache_bytes // MIB}MiB)",
     )
 
 
@@ -81,15 +91,23 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
     safety.add_argument(
         "--max_upload_bytes",
         type=size_bytes,
-        default="16MiB",
+        default=_DEFAULTS.max_upload_bytes,
         metavar="SIZE",
-        help="of one request (default: %(default)s)",
+        help=f"of one request (default: {_DEFAULTS.max_upload_bytes // MIB}MiB)",
     )
     safety.add_argument(
-        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="for one request (default: %(default)s)"
+        "--timeout",
+        type=seconds,
+        default=_DEFAULTS.timeout_s,
+        metavar="SECONDS",
+        help="for one request (default: %(default)s)",
     )
     safety.add_argument(
-        "--grace", type=seconds, default=20.0, metavar="SECONDS", help="for requests at the end (default: %(default)s)"
+        "--grace",
+        type=seconds,
+        default=_DEFAULTS.grace_s,
+        metavar="SECONDS",
+        help="for requests at the end (default: %(default)s)",
     )
     safety.add_argument(
         "--allow_fetch",
@@ -115,7 +133,6 @@ def run_serve(flags: argparse.Namespace) -> int:
         UserError: A flag makes no sense, or nothing is published.
         StoreError: The published version cannot be served.
     """
-    from serving.options import ServeOptions
     from serving.run import serve
 
     options = ServeOptions(
@@ -176,15 +193,13 @@ def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str,
         allowed_hosts: Of URLs in requests; none turns them off.
     """
     from pipelines.beam_flags import open_file_systems
-    from serving.options import PictureSources
     from store.location import Store
     from store.snapshot import read_manifest
     from transforms.catalog import catalog_base
-    from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
+    from transforms.fetch import ImageFetcher, resolve_uri
 
     open_file_systems()
-    limits = FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=_FETCH_DEADLINE_S, attempts=2)
-    fetcher = ImageFetcher(limits)
+    fetcher = ImageFetcher(_patience())
     store = Store(store_uri)
 
     def open_catalog(snapshot: str) -> Callable[[str], bytes]:
@@ -197,11 +212,16 @@ def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str,
 def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | None:
     if not allowed_hosts:
         return None
-    from transforms.fetch_options import FetchOptions
     from transforms.public_fetch import PublicFetcher
 
-    limits = FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=_FETCH_DEADLINE_S, attempts=2)
     try:
-        return PublicFetcher(allowed_hosts, limits).fetch
+        return PublicFetcher(allowed_hosts, _patience()).fetch
     except ValueError as error:
         raise UserError(f"--allow_fetch: {error}") from error
+
+
+def _patience() -> FetchOptions:
+    """As long as a person waits for a picture."""
+    from transforms.fetch_options import FetchOptions
+
+    return FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=10.0, attempts=2)
