@@ -130,21 +130,22 @@ def decode_picture(data: bytes, options: DecodeOptions, crop: Box | None = None)
     return Picture(_on_canvas(over_white(small), options.image_size), width, height)
 
 
-def decode_shrunk(data: bytes, longest_px: int) -> Picture:
+def decode_shrunk(data: bytes, longest_px: int, max_pixels: int) -> Picture:
     """Decodes one whole picture, upright, over white, in its own shape. Thread-safe.
 
     Args:
         data: As for `decode_picture`.
         longest_px: The longer side; a smaller picture keeps its size.
+        max_pixels: Larger pictures are rejected.
 
     Returns:
         uint8 [height, width, 3] pixels, and the size of the original.
 
     Raises:
         Rejected: As `decode_picture` does.
-        ValueError: `longest_px` is below 1.
+        ValueError: `longest_px` or `max_pixels` is below 1.
     """
-    small, width, height = _decode(data, DecodeOptions(longest_px), None, enlarge=False)
+    small, width, height = _decode(data, DecodeOptions(longest_px, max_pixels=max_pixels), None, enlarge=False)
     return Picture(over_white(small), width, height)
 
 

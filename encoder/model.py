@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import functools
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,6 +72,8 @@ class KerasEncoder:
 
 def load_encoder(spec: EncoderSpec, weights_path: Path, batch_size: int) -> KerasEncoder:
     """The encoder of a spec; its model is built once per process, whichever thread asks first.
+
+    A model lives for as long as one of its encoders does; the one asked for last lives until another is.
 
     Args:
         spec: What to load; its weights digest is checked against the file.
@@ -163,7 +166,7 @@ def encode_halving(
             return np.concatenate(parts), batch_size
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class _CompiledModel:
     """A traced function of uint8[n, S, S, 3], and whether it wants every batch in one shape."""
 
@@ -179,8 +182,23 @@ class _CompiledModel:
         return embeddings[:count]
 
 
-@functools.lru_cache(maxsize=2)
+# Models in use, each held by its encoders, and the one asked for last, which may be wanted again: a run tries a
+# precision and then embeds in it, and a worker goes on after a bundle that failed.
+_IN_USE: weakref.WeakValueDictionary[tuple[EncoderSpec, Path], _CompiledModel] = weakref.WeakValueDictionary()
+_LATEST: collections.deque[_CompiledModel] = collections.deque(maxlen=1)
+
+
 def _compiled(spec: EncoderSpec, weights_path: Path) -> _CompiledModel:
+    """A model that is there already, or a new one; for one thread at a time."""
+    model = _IN_USE.get((spec, weights_path))
+    if model is None:
+        _LATEST.clear()  # its memory is free for the new one
+        model = _IN_USE[spec, weights_path] = _compile(spec, weights_path)
+    _LATEST.append(model)
+    return model
+
+
+def _compile(spec: EncoderSpec, weights_path: Path) -> _CompiledModel:
     model, on_gpu = _load_model(spec, weights_path), has_gpu()
     size_bytes = 4 * model.count_params()
     tf = tensorflow()

@@ -29,18 +29,19 @@ class Thumbnail:
     height: int
 
 
-def make_thumbnail(data: bytes, longest_px: int) -> Thumbnail:
+def make_thumbnail(data: bytes, longest_px: int, max_pixels: int) -> Thumbnail:
     """The whole picture, upright, on white, in its own shape.
 
     Args:
         data: The encoded file, of any format that `decode_picture` takes.
         longest_px: The longer side; a smaller picture keeps its size.
+        max_pixels: Larger pictures are rejected.
 
     Raises:
         Rejected: As `decode_picture` does.
-        ValueError: `longest_px` is below 1.
+        ValueError: `longest_px` or `max_pixels` is below 1.
     """
-    picture = decode_shrunk(data, longest_px)
+    picture = decode_shrunk(data, longest_px, max_pixels)
     return Thumbnail(_as_jpeg(picture.pixels), picture.width, picture.height)
 
 

@@ -12,6 +12,7 @@ from index_builder.rows import Hit
 from index_builder.searcher import Searcher
 
 _MOST_PICTURES = 64
+_MOST_NEIGHBOURS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,16 +73,28 @@ def answer(
         ValueError: As `Searcher.search`.
     """
     own = [query.own for query in queries]
-    beyond_own = k + max(map(len, own))
-    matches = searcher.search(np.stack([query.vector for query in queries]), beyond_own, where or None, group_by)
+    wanted = k + most_own(queries, group_by)
+    matches = searcher.search(np.stack([query.vector for query in queries]), wanted, where or None, group_by)
     return matches.without(own, k).all_hits()
+
+
+def most_own(queries: Sequence[Query], group_by: str | None) -> int:
+    """How many of a query's own rows there can be among its nearest; so many more must be looked for.
+
+    Args:
+        queries: One or more.
+        group_by: As for `answer`: with "item" there is one at most, for they are pictures of one item.
+    """
+    most = max(len(query.own) for query in queries)
+    return min(most, 1) if group_by else most
 
 
 def similar_items(searcher: Searcher, item_id: str, k: int, where: Mapping[str, str] | None) -> list[Hit]:
     """Other items with a picture near any picture of this one.
 
     The nearest items of each of the item's pictures are merged. An item scores what its nearest picture does, and
-    answers with that picture. Of an item with more than 64 pictures, 64 spread evenly over its rows are searched for.
+    answers with that picture. Of an item with more than 64 pictures, 64 spread evenly over its rows are searched for,
+    and fewer where `k` neighbours of each would be more than 10,000.
 
     Args:
         searcher: The index.
@@ -99,8 +112,9 @@ def similar_items(searcher: Searcher, item_id: str, k: int, where: Mapping[str, 
     if k < 1:
         raise ValueError(f"k: expected a whole number from 1, found {k}")
     pictures = searcher.find_item(item_id)
-    if len(pictures) > _MOST_PICTURES:
-        pictures = pictures[np.linspace(0, len(pictures) - 1, _MOST_PICTURES).round().astype(np.int64)]
+    most = max(1, min(_MOST_PICTURES, _MOST_NEIGHBOURS // k))
+    if len(pictures) > most:
+        pictures = pictures[np.linspace(0, len(pictures) - 1, most).round().astype(np.int64)]
     # One more: the item itself is among them.
     matches = searcher.search(searcher.vectors(pictures), k + 1, where or None, "item")
     there = matches.rows >= 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from store.index import IndexFile, IndexManifest, version_folder
 from store.location import Store, as_store_error
 
 _HASH_BYTES = 1 << 22
+_DOWNLOAD_LOCK = ".download.lock"
+_PARTIAL = ".partial"
+
+# Locks on the folders of copies that this process has open, one for each time. The kernel lets go of a dead process's.
+_USES: collections.defaultdict[Path, list[int]] = collections.defaultdict(list)
 
 
 @contextlib.contextmanager
@@ -75,59 +81,119 @@ def fetch_missing(store: Store, path: str, folder: Path) -> None:
 
 
 def _download(store: Store, path: str, target: Path) -> None:
+    """Writes `target` as a whole or not at all. What a killed download has left is written over by the next."""
+    partial = target.with_name(target.name + _PARTIAL)
     with as_store_error("read", store.full_path(path)):
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=target.parent)
         try:
-            with os.fdopen(descriptor, "wb") as sink, store.open(path) as source:
+            with open(partial, "wb") as sink, store.open(path) as source:
                 shutil.copyfileobj(source, sink, _HASH_BYTES)
             os.replace(partial, target)
         finally:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 def open_version(store: Store, manifest: IndexManifest, *, verify: bool = False) -> Path:
     """A local folder with a version's files, downloaded once per machine where the store is not local.
 
+    A copy stays until every process that has opened it has ended or called `forget_copy` as often as it did.
+
     Args:
         store: Holds the version.
         manifest: The version's.
-        verify: Compare the digests of vectors and codes too. Those of all other files are always compared: they are
-            small, and a flipped byte in one could end the process (ScaNN) or mix up ids.
+        verify: Compare the digests of vectors and codes too, not only where they have just been downloaded. Those of
+            all other files are always compared: they are small, and a flipped byte in one could end the process
+            (ScaNN) or mix up ids.
 
     Raises:
         StoreError: A file is missing, cut short, or, when verifying, changed.
     """
     path = version_folder(manifest.version)
     direct = store.local_path(path)
-    folder = direct or _copies() / manifest.version
-    for file in manifest.files:
-        local = folder / file.path
-        if direct is None and not local.exists():
-            _download(store, f"{path}/{file.path}", local)
-        large = file.path.endswith((CODES_FILE, VECTORS_FILE))
-        try:
-            _check(store.full_path(f"{path}/{file.path}"), local, file, verify or not large)
-        except StoreError:
-            if direct is not None:
-                raise
-            _download(store, f"{path}/{file.path}", local)  # this machine's copy may be what is damaged
-            _check(store.full_path(f"{path}/{file.path}"), local, file, verify or not large)
+    if direct is not None:
+        for file in manifest.files:
+            _check(store.full_path(f"{path}/{file.path}"), direct / file.path, file, verify or not _is_large(file))
+        return direct
+    folder = _copies() / manifest.version
+    use = _start_use(folder)
+    try:
+        with _downloading(folder):
+            for file in manifest.files:
+                _complete(store, f"{path}/{file.path}", folder / file.path, file, verify)
+    except BaseException:
+        os.close(use)
+        raise
+    _USES[folder].append(use)
     return folder
 
 
 def forget_copy(store: Store, version: str) -> None:
-    """Deletes this machine's copy of a version, if it has one; the store keeps its own, and so does who has it open."""
+    """Gives up this machine's copy of a version that `open_version` made, and deletes it if nobody else has it open."""
     if store.local_path(version_folder(version)) is not None:
         return
-    doomed = _copies() / f"{version}.{uuid.uuid4().hex}"
-    with contextlib.suppress(OSError):  # renamed first: who opens it meanwhile finds it whole or not at all
-        os.rename(_copies() / version, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+    folder = _copies() / version
+    with contextlib.suppress(IndexError):
+        os.close(_USES[folder].pop())
+    with contextlib.suppress(OSError):  # there is none, or it is in use
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _copies() -> Path:
     return Path(tempfile.gettempdir()) / "shelfmark-indexes"
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    """Whether an open folder is the one that is there now; whose lock was waited for may be deleted since."""
+    return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+
+
+def _start_use(folder: Path) -> int:
+    """Makes a folder and locks it against deletion, for as long as the descriptor is open."""
+    with as_store_error("write", str(folder)):
+        while True:
+            with contextlib.suppress(FileExistsError):  # `exist_ok` would fail where it is deleted meanwhile
+                folder.mkdir(parents=True)
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: make it again
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+                    if _is_at(descriptor, folder):
+                        return os.dup(descriptor)
+                finally:
+                    os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _downloading(folder: Path) -> Iterator[None]:
+    """One process at a time: the others wait, and find the files there."""
+    with as_store_error("write", str(folder)):
+        descriptor = os.open(folder / _DOWNLOAD_LOCK, os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        with as_store_error("write", str(folder)):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _complete(store: Store, path: str, local: Path, file: IndexFile, verify: bool) -> None:
+    """Makes sure that a copy of a file is there and good."""
+    name = store.full_path(path)
+    try:
+        _check(name, local, file, verify or not _is_large(file))
+    except StoreError:  # not there yet, or this machine's copy is what is damaged
+        _download(store, path, local)
+        _check(name, local, file, verify=True)
+
+
+def _is_large(file: IndexFile) -> bool:
+    return file.path.endswith((CODES_FILE, VECTORS_FILE))
 
 
 def _check(name: str, local: Path, file: IndexFile, verify: bool) -> None:

@@ -18,7 +18,7 @@ from encoder.decode import Box
 from serving.options import MAX_K, MAX_VECTORS
 from serving.problem import Problem
 from serving.schemas import MAX_TEXT, SearchDocument
-from serving.uploads import read_form
+from serving.uploads import Forms
 
 Vector = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ MAX_ANSWERS = 10_000
 SEARCH_OPTIONS = ("k", "where", "group_by", "crop")
 QUERIES = ("vector", "vectors", "image_id", "item_id", "image_url")
 _MOST_MARKS = {b",": 1 << 20, b"[": 10_000, b"{": 10_000, b'"': 10_000}
-"""In a document. The limit of a body is made for pictures; so much JSON takes seconds in which nobody is answered."""
+"""In a document. With more of them even 4 MiB of JSON take a second in which nobody is answered."""
 
 _SMALL_BYTES = 64 << 10
 _CROP_NAMES = ("x", "y", "width", "height")
@@ -155,16 +155,17 @@ def parse_size(pairs: Sequence[tuple[str, str]], sizes: Sequence[int]) -> int:
     return int(text)
 
 
-async def parse_search(request: Request, media_type: str, body: bytes) -> Asked:
+async def parse_search(request: Request, media_type: str, body: bytes, forms: Forms) -> Asked:
     """What a body and a query string ask for.
 
     Args:
         request: The request.
         media_type: Of its body, in lower case.
         body: The whole body.
+        forms: Reads it where it is one.
 
     Raises:
-        Problem: 400 or 422, it makes no sense.
+        Problem: 400 or 422, it makes no sense; 503, too many forms wait.
     """
     from_query = parse_options(request.query_params.multi_items(), SEARCH_OPTIONS)
     if media_type == "application/json":
@@ -174,7 +175,7 @@ async def parse_search(request: Request, media_type: str, body: bytes) -> Asked:
         return Asked(options, document=document, vectors=vectors)
     if media_type != "multipart/form-data":
         return Asked(from_query, picture=body)
-    fields, picture = await read_form(request, body)
+    fields, picture = await forms.read(request.headers["content-type"], body)
     if picture is None:
         raise Problem(422, "expected the picture in a file field named image, found none")
     pairs = [(name, value) for name, values in fields.items() for value in values]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -37,16 +39,31 @@ def log_request(document: dict[str, Any]) -> None:
     if LOG.isEnabledFor(logging.INFO):
         moment = datetime.datetime.now(datetime.timezone.utc)
         line = {"time": _shown(moment), "level": "info", "event": "request", **document}
-        sys.stderr.write(orjson.dumps(line).decode() + "\n")
+        _stderr().write(orjson.dumps(line).decode() + "\n")
 
 
 def _shown(moment: datetime.datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _stderr() -> TextIO:
+    """Where lines go: a way of our own to stderr, or what somebody has put in its place."""
+    try:
+        is_plain = sys.stderr.fileno() == 2
+    except (OSError, ValueError):  # it is no file
+        is_plain = False
+    return _own_stderr() if is_plain else sys.stderr
+
+
+@functools.cache
+def _own_stderr() -> TextIO:
+    """Stays what stderr was: file descriptor 2 leads nowhere while an index is opened, to keep ScaNN quiet."""
+    return open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
 def log_as_json(verbose: bool = False) -> None:
     """Sends the server's own messages to stderr as JSON, and uvicorn's warnings with them."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_stderr())
     handler.setFormatter(JsonFormatter())
     for logger, level in ((LOG, logging.INFO), (logging.getLogger("uvicorn"), logging.WARNING)):
         logger.handlers[:] = [handler]

@@ -48,7 +48,7 @@ VERSION_REFUSED = Gauge(
 )
 
 # The series exist from the start, so that a rate over them is 0 and not absent.
-for _reason in ("pictures_full", "queries_full", "uploads_full", "thumbnails_full"):
+for _reason in ("pictures_full", "queries_full", "uploads_full", "thumbnails_full", "fetches_full"):
     REFUSED.labels(_reason)
 for _outcome in ("swapped", "refused"):
     SWAPS.labels(_outcome)

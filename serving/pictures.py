@@ -15,7 +15,8 @@ from encoder.normalise import Unit, normalise
 from encoder.spec import EncoderSpec
 from serving import metrics
 from serving.options import ServeOptions
-from serving.problem import Problem, busy
+from serving.problem import Problem
+from serving.refusals import refused
 from serving.work_queue import Full, WorkQueue, call_each
 from store.rejects import Rejected
 
@@ -80,8 +81,7 @@ class PictureEmbedder:
             Problem: 503, as many pictures are in work as may be.
         """
         if self._in_house >= self._most:
-            metrics.REFUSED.labels("pictures_full").inc()
-            raise busy(f"{self._in_house} pictures are waiting", self._encoding.retry_after_s)
+            raise refused("pictures_full", f"{self._in_house} pictures are waiting", self._encoding.retry_after_s)
 
     async def embed(self, data: bytes, model: PictureModel, crop: Box | None = None) -> Embedded:
         """One picture's embedding, or that of a part of it.
@@ -100,8 +100,7 @@ class PictureEmbedder:
         try:
             return await self._embed(data, model, crop)
         except Full as full:
-            metrics.REFUSED.labels("pictures_full").inc()
-            raise busy("too many pictures are waiting", full.retry_after_s) from full
+            raise refused("pictures_full", "too many pictures are waiting", full.retry_after_s) from full
         except Rejected as rejected:
             metrics.PICTURES_REJECTED.labels(rejected.reason.value).inc()
             raise Problem(422, f"image: {rejected.detail}", reason=rejected.reason.value) from rejected

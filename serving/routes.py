@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from serving import documents, metrics
 from serving.answers import hit_documents, index_document, json_response
 from serving.asked import parse_options, parse_search, parse_size
+from serving.options import MAX_DOCUMENT_BYTES
 from serving.problem import Problem
 from serving.schemas import (
     AttributesAnswer,
@@ -61,14 +62,16 @@ async def answer_search(service: Service, request: Request) -> Response:
     """
     published = service.watcher.current
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    limit_bytes = service.options.max_upload_bytes
     if media_type != "application/json":
         if media_type not in ("multipart/form-data", "application/octet-stream") and media_type[:6] != "image/":
             raise Problem(415, f"Content-Type: expected {_BODIES}, found {media_type[:80] or 'none'}")
         service.pictures.check_room()
     else:
+        limit_bytes = min(limit_bytes, MAX_DOCUMENT_BYTES)
         service.threads.check_room()
-    with Upload(request, service.options.max_upload_bytes, service.uploads) as upload:
-        asked = await parse_search(request, media_type, await upload.read())
+    with Upload(request, limit_bytes, service.uploads) as upload:
+        asked = await parse_search(request, media_type, await upload.read(), service.forms)
         found, picture = await service.search(published, asked)
     queries: list[dict[str, Any]] = [{"hits": hit_documents(hits)} for hits in found]
     if picture is not None:

@@ -9,19 +9,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from index_builder.neighbours import Query, query_of_image, query_of_item, similar_items
+from index_builder.neighbours import Query, query_of_image, query_of_item
 from index_builder.searcher import Hit
 from serving import metrics
 from serving.asked import DEFAULT_K, MAX_ANSWERS, Asked, Options, Vector
 from serving.keys import ApiKeys
 from serving.options import PictureSources, ServeOptions
 from serving.pictures import Embedded, PictureEmbedder, PictureModel
-from serving.problem import Problem, busy
+from serving.problem import Problem
 from serving.published import Published
+from serving.refusals import refused
 from serving.schemas import SearchDocument
 from serving.searching import Search, SearchThreads
 from serving.thumbnails import Thumbnails
-from serving.uploads import UploadBudget
+from serving.uploads import Forms, UploadBudget
 from serving.watcher import Watcher
 from serving.work_queue import Full, WorkQueue, call_each
 from store.rejects import Reason, Rejected
@@ -47,9 +48,12 @@ class Service:
         self.watcher = watcher
         self.keys = ApiKeys(options.api_keys)
         self.uploads = UploadBudget(options.max_uploads_bytes)
+        self.forms = Forms(options.max_waiting_pictures)
         self.pictures = PictureEmbedder(options, max_batch)
         self.threads = SearchThreads(options)
         self.thumbnails = Thumbnails(options)
+        # A thread of its own: the loop's executor would be waited for at the end, however long a version takes to open.
+        self._reloading: WorkQueue[Callable[[], bool], bool] = WorkQueue("reload", call_each, max_waiting=1)
         self._looking = asyncio.Lock()
         self._next_look: asyncio.Future[bool] | None = None
         self._fetching: WorkQueue[Callable[[], bytes], bytes] = WorkQueue(
@@ -59,7 +63,7 @@ class Service:
     def close(self) -> None:
         """Stops every thread."""
         self.watcher.stop()
-        for part in (self.pictures, self.threads, self.thumbnails, self._fetching):
+        for part in (self.forms, self.pictures, self.threads, self.thumbnails, self._fetching, self._reloading):
             part.close()
 
     async def search(self, published: Published, asked: Asked) -> tuple[list[list[Hit]], Embedded | None]:
@@ -105,7 +109,7 @@ class Service:
     async def _look(self) -> bool:
         async with self._looking:
             self._next_look = None
-            return await asyncio.get_running_loop().run_in_executor(None, self.watcher.reload)
+            return await self._reloading.submit(self.watcher.reload)
 
     async def similar(self, published: Published, item_id: str, options: Options) -> list[Hit]:
         """Other items that look like one.
@@ -113,11 +117,9 @@ class Service:
         Raises:
             Problem: 404, there is no such item; 422; 503.
         """
-        look = functools.partial(
-            similar_items, published.searcher, item_id, options.k or DEFAULT_K, dict(options.sorted_where)
-        )
         _check_attributes(published, options)
-        return await self.threads.look_up(look)
+        k = options.k or DEFAULT_K
+        return await self.threads.similar(published.searcher, item_id, k, options.sorted_where)
 
     async def _queries(
         self, published: Published, document: SearchDocument, vectors: Sequence[Vector], options: Options
@@ -167,8 +169,7 @@ class Service:
         try:
             return await self._fetching.submit(fetch)
         except Full as full:
-            metrics.REFUSED.labels("pictures_full").inc()
-            raise busy("too many pictures are being fetched", full.retry_after_s) from full
+            raise refused("fetches_full", "too many pictures are being fetched", full.retry_after_s) from full
         except Rejected as rejected:
             metrics.PICTURES_REJECTED.labels(rejected.reason.value).inc()
             said = f"{field}: {rejected.detail}" if field else f"the catalog's picture: {rejected.reason.value}"
@@ -192,16 +193,15 @@ def _check_attributes(published: Published, options: Options) -> None:
 
 
 def _as_query(vector: Vector, number: int, dimension: int) -> npt.NDArray[np.float32]:
-    """float32[D], of any norm that the searcher can bring to 1.
+    """float32[D] of unit norm.
 
     Raises:
         Problem: 422, another D, or a length of 0 or infinity.
     """
     if len(vector) != dimension:
         raise Problem(422, f"vector {number}: expected {dimension} numbers, found {len(vector)}")
-    square = float(vector @ vector)
+    wide = vector.astype(np.float64, copy=False)  # the square of a float32 may be too large, or too small, for one
+    square = float(wide @ wide)
     if not 0 < square < np.inf:
         raise Problem(422, f"vector {number}: expected numbers of a finite length above 0, found {square}")
-    if vector.dtype == np.float64:
-        vector = vector / np.sqrt(square)  # before, its numbers may be too large for float32
-    return vector.astype(np.float32, copy=False)
+    return (wide / np.sqrt(square)).astype(np.float32)

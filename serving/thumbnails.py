@@ -6,14 +6,16 @@ import asyncio
 import collections
 import dataclasses
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 
 from encoder.thumbnails import make_thumbnail
 from serving import metrics
 from serving.options import ServeOptions
-from serving.problem import Problem, busy
+from serving.problem import Problem
 from serving.published import Published
+from serving.refusals import refused
 from serving.work_queue import Full, WorkQueue, call_each
 from store.rejects import Reason, Rejected
 
@@ -62,6 +64,9 @@ class Thumbnails:
     def __init__(self, options: ServeOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._limit_bytes = options.thumbnail_cache_bytes
+        self._max_pixels = options.max_pixels
+        # Who waits for it keeps its thread: what has been fetched is never more than there are threads to fetch.
+        self._decoding = threading.Semaphore(options.threads)
         self._kept: collections.OrderedDict[_Key, CachedThumbnail | _Gone] = collections.OrderedDict()
         self._kept_bytes = 0
         self._being_made: dict[_Key, asyncio.Task[CachedThumbnail | _Gone]] = {}
@@ -101,17 +106,23 @@ class Thumbnails:
     async def _make(self, key: _Key, fetch: Callable[[str], bytes]) -> CachedThumbnail | _Gone:
         found: CachedThumbnail | _Gone
         try:
-            found = await self._making.submit(lambda: _make(fetch, key[1], key[2]))
+            found = await self._making.submit(lambda: self._fetch_and_make(fetch, key[1], key[2]))
             metrics.THUMBNAILS.labels("made").inc()
         except Full as full:
-            metrics.REFUSED.labels("thumbnails_full").inc()
-            raise busy("too many thumbnails are being made", full.retry_after_s) from full
+            raise refused("thumbnails_full", "too many thumbnails are being made", full.retry_after_s) from full
         except Rejected as rejected:
             found = _Gone(rejected.reason, self._clock() + _GONE_S)
             if rejected.passing:
                 return found
         self._keep(key, found)
         return found
+
+    def _fetch_and_make(self, fetch: Callable[[str], bytes], image_uri: str, size_px: int) -> CachedThumbnail:
+        data = fetch(image_uri)
+        with self._decoding:
+            made = make_thumbnail(data, size_px, self._max_pixels)
+        etag = hashlib.sha256(made.jpeg).hexdigest()[:16]
+        return CachedThumbnail(made.jpeg, made.width, made.height, f'"{etag}"')
 
     def _keep(self, key: _Key, found: CachedThumbnail | _Gone) -> None:
         if key in self._kept:
@@ -129,9 +140,3 @@ class Thumbnails:
 
 def _size_bytes(key: _Key, found: CachedThumbnail | _Gone) -> int:
     return _GONE_BYTES + len(key[1]) + (len(found.jpeg) if isinstance(found, CachedThumbnail) else 0)
-
-
-def _make(fetch: Callable[[str], bytes], image_uri: str, size_px: int) -> CachedThumbnail:
-    made = make_thumbnail(fetch(image_uri), size_px)
-    etag = hashlib.sha256(made.jpeg).hexdigest()[:16]
-    return CachedThumbnail(made.jpeg, made.width, made.height, f'"{etag}"')

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +77,24 @@ def test_no_pictures_give_no_rows(small: tuple[EncoderSpec, Path]) -> None:
     assert load_encoder(spec, path, 4).encode(_pictures(0, 64)).shape == (0, spec.embedding_dim)
 
 
-def test_threads_share_one_model(small: tuple[EncoderSpec, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, path = small
-    builds: list[str] = []
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Precisions of the models that were built, of none before."""
+    built: list[str] = []
+    load_model = encoder.model._load_model
 
     def counted(spec: EncoderSpec, weights_path: Path) -> object:
-        builds.append(spec.backbone)
+        built.append(spec.precision)
         return load_model(spec, weights_path)
 
-    load_model = encoder.model._load_model
     monkeypatch.setattr(encoder.model, "_load_model", counted)
-    encoder.model._compiled.cache_clear()
+    encoder.model._LATEST.clear()
+    encoder.model._IN_USE.clear()
+    return built
+
+
+def test_threads_share_one_model(small: tuple[EncoderSpec, Path], builds: list[str]) -> None:
+    spec, path = small
     pictures, found = _pictures(3, 64), {}
 
     def work(thread: int) -> None:
@@ -96,9 +105,40 @@ def test_threads_share_one_model(small: tuple[EncoderSpec, Path], monkeypatch: p
         thread.start()
     for thread in threads:
         thread.join()
-    assert builds == ["MobileNetV3Small"]
+    assert builds == ["float32"]
     assert len(found) == 3
     np.testing.assert_allclose(found[0], found[2], rtol=1e-4)
+
+
+def test_a_model_goes_when_nobody_uses_it_and_another_was_asked_for(
+    small: tuple[EncoderSpec, Path], builds: list[str]
+) -> None:
+    spec, path = small
+    low = dataclasses.replace(spec, precision="bfloat16")
+    first = load_encoder(spec, path, 4)
+    model = weakref.ref(first._model)
+    second = load_encoder(low, path, 4)
+    assert load_encoder(spec, path, 8)._model is first._model, "in use, although another was asked for since"
+    assert load_encoder(low, path, 8)._model is second._model
+    assert builds == ["float32", "bfloat16"]
+    del first
+    gc.collect()
+    assert model() is None
+    load_encoder(spec, path, 4)
+    assert builds == ["float32", "bfloat16", "float32"]
+
+
+def test_the_model_asked_for_last_is_there_for_who_comes_next(
+    small: tuple[EncoderSpec, Path], builds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, path = small
+    monkeypatch.setattr(encoder.model, "fastest_precision", lambda: "bfloat16")
+    monkeypatch.setattr(encoder.model, "MIN_COSINE", 0.9)
+    precision, _ = choose_precision("auto", spec, path, _pictures(1, 64))
+    for _ in range(2):
+        load_encoder(dataclasses.replace(spec, precision=precision), path, 4)
+        gc.collect()
+    assert sorted(builds) == ["bfloat16", "float32"], "float32 is what it was compared with"
 
 
 def test_other_weights_than_the_specs_are_refused(small: tuple[EncoderSpec, Path], tmp_path: Path) -> None:

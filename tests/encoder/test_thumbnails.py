@@ -11,6 +11,8 @@ from encoder.thumbnails import make_thumbnail, thumbnail_data_uri
 from store.rejects import Reason, Rejected
 from tests.support.hostile import encoded, photo, turned, with_alpha
 
+MAX_PIXELS = 1_000_000
+
 
 def shown(uri: str) -> Image.Image:
     kind, _, body = uri.partition(",")
@@ -55,7 +57,7 @@ def test_what_cannot_be_decoded_is_rejected(data: bytes, reason: Reason) -> None
 )
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_thumbnail_has_the_pictures_shape_and_is_never_larger(name, size):
-    thumbnail = make_thumbnail(encoded(photo(*size), name), 64)
+    thumbnail = make_thumbnail(encoded(photo(*size), name), 64, MAX_PIXELS)
     assert (thumbnail.width, thumbnail.height) == size
     found = Image.open(io.BytesIO(thumbnail.jpeg))
     assert (found.format, found.mode) == ("JPEG", "RGB")
@@ -67,7 +69,7 @@ def test_a_thumbnail_has_the_pictures_shape_and_is_never_larger(name, size):
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_thumbnail_is_upright_and_says_the_upright_size(turn):
-    thumbnail = make_thumbnail(turned(turn), 45)
+    thumbnail = make_thumbnail(turned(turn), 45, MAX_PIXELS)
     assert (thumbnail.width, thumbnail.height) == ((60, 90) if turn >= 5 else (90, 60))
     found = Image.open(io.BytesIO(thumbnail.jpeg))
     assert found.size == ((30, 45) if turn >= 5 else (45, 30))
@@ -82,7 +84,7 @@ def test_a_thumbnail_carries_no_metadata(name):
     options = {} if name == "TIFF" else {"icc_profile": b"secret" * 100, "comment": "secret"}
     data = encoded(photo(), name, exif=exif, dpi=(72, 72), **options)
     assert b"secret" in data or name == "PNG"
-    jpeg = make_thumbnail(data, 45).jpeg
+    jpeg = make_thumbnail(data, 45, MAX_PIXELS).jpeg
     found = Image.open(io.BytesIO(jpeg))
     assert b"secret" not in jpeg
     assert b"Exif" not in jpeg
@@ -90,14 +92,22 @@ def test_a_thumbnail_carries_no_metadata(name):
 
 
 def test_a_transparent_thumbnail_lies_on_white():
-    found = np.asarray(Image.open(io.BytesIO(make_thumbnail(encoded(with_alpha(), "PNG"), 45).jpeg)))
+    found = np.asarray(Image.open(io.BytesIO(make_thumbnail(encoded(with_alpha(), "PNG"), 45, MAX_PIXELS).jpeg)))
     assert found.shape == (30, 45, 3)
     assert found[:, 0].min() > 235
 
 
 def test_what_is_no_picture_has_no_thumbnail():
     with pytest.raises(Rejected) as rejected:
-        make_thumbnail(b"nothing of the kind", 160)
+        make_thumbnail(b"nothing of the kind", 160, MAX_PIXELS)
     assert rejected.value.reason is Reason.NOT_AN_IMAGE
     with pytest.raises(ValueError, match="image_size: expected at least 1, found 0"):
-        make_thumbnail(encoded(photo(), "PNG"), 0)
+        make_thumbnail(encoded(photo(), "PNG"), 0, MAX_PIXELS)
+
+
+def test_of_too_large_a_picture_there_is_no_thumbnail():
+    data = encoded(photo(90, 60), "JPEG")
+    assert make_thumbnail(data, 45, 5400).width == 90
+    with pytest.raises(Rejected, match="expected at most 5399 pixels, found 90 x 60 = 5400") as rejected:
+        make_thumbnail(data, 45, 5399)
+    assert rejected.value.reason is Reason.TOO_MANY_PIXELS

@@ -92,6 +92,30 @@ def test_of_many_pictures_some_spread_evenly_are_searched_for(monkeypatch):
     assert [hit.row for hit in hits] == (9 + np.argsort(-chosen.max(axis=0))[:5]).tolist()
 
 
+def test_of_many_pictures_fewer_are_searched_for_where_many_answers_are_wanted(monkeypatch):
+    monkeypatch.setattr(neighbours, "_MOST_NEIGHBOURS", 10)
+    searcher, vectors = searcher_of([0] * 9 + list(range(1, 30)), seed=3)
+    for k, own in ((3, [0, 4, 8]), (5, [0, 8]), (20, [0])):
+        chosen = vectors[own] @ vectors[9:].T
+        hits = similar_items(searcher, "item-0", k, None)
+        assert [hit.row for hit in hits] == (9 + np.argsort(-chosen.max(axis=0))[:k]).tolist()
+
+
+def test_of_an_item_with_many_pictures_one_more_item_is_looked_for(monkeypatch):
+    searcher, _ = searcher_of([0] * 30 + list(range(1, 9)), seed=3)
+    wanted: list[int] = []
+    search = Searcher.search
+
+    def note(self: Searcher, queries: Any, k: int, *rest: Any) -> Any:
+        wanted.append(k)
+        return search(self, queries, k, *rest)
+
+    monkeypatch.setattr(Searcher, "search", note)
+    assert len(answer(searcher, [query_of_item(searcher, "item-0")], 3, None, "item")[0]) == 3
+    assert len(answer(searcher, [query_of_item(searcher, "item-0")], 3, None, None)[0]) == 3
+    assert wanted == [4, 33]
+
+
 def test_unknown_ids_and_counts_are_refused(exact: Indexed):
     searcher = exact.open()
     with pytest.raises(UserError, match="no item 'none' in index"):

@@ -28,6 +28,7 @@ from serving.asked import (
 )
 from serving.options import MAX_K, MAX_VECTORS
 from serving.problem import Problem
+from serving.uploads import Forms
 from tests.support.serving import multipart
 
 JSON = "application/json"
@@ -47,7 +48,15 @@ def search(body: bytes | dict[str, Any], query: str = "", media_type: str = JSON
         "headers": [(b"content-type", media_type.encode())],
     }
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return asyncio.run(parse_search(Request(scope), media_type.partition(";")[0], data))
+
+    async def parse() -> Asked:
+        forms = Forms(max_waiting=1)
+        try:
+            return await parse_search(Request(scope), media_type.partition(";")[0], data, forms)
+        finally:
+            forms.close()
+
+    return asyncio.run(parse())
 
 
 def refusal(status: int, *arguments: Any, **more: Any) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from serving import uploads
 from serving.asked import parse_document
+from serving.options import MAX_DOCUMENT_BYTES
 from serving.problem import Problem
 from tests.support.hostile import hostile_files
 from tests.support.serving import (
@@ -158,15 +160,15 @@ DOCUMENTS: list[tuple[str, bytes, set[int]]] = [
     ("NUL in an id", b'{"image_id":"both-2\\u0000"}', {404}),
     ("NUL in a condition", b'{"image_id":"both-2","where":{"category":"\\u0000"}}', {200}),
     ("NUL in an attribute", b'{"image_id":"both-2","where":{"\\u0000":"a"}}', {422}),
-    ("id of 10 MB", b'{"image_id":"' + b"x" * 10_000_000 + b'"}', {422}),
-    ("URL of 10 MB", b'{"image_url":"https://' + b"x" * 10_000_000 + b'"}', {422}),
-    ("condition of 10 MB", b'{"item_id":"sku-1","where":{"category":"' + b"x" * 10_000_000 + b'"}}', {422}),
-    ("name of 10 MB", b'{"' + b"x" * 10_000_000 + b'":1,"item_id":"sku-1"}', {422}),
-    ("key of 10 MB without query", b'{"' + b"x" * 10_000_000 + b'":1}', {422}),
-    ("a million members", b'{"item_id":"sku-1",' + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}", {422}),
-    ("a million conditions", b'{"where":{' + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}}", {422}),
-    ("five million numbers", b'{"vector":[' + b"1," * 5_000_000 + b"1]}", {422}),
-    ("five million lists", b'{"vectors":[' + b"[]," * 5_000_000 + b"[]]}", {422}),
+    ("id of 4 MB", b'{"image_id":"' + b"x" * 4_000_000 + b'"}', {422}),
+    ("URL of 4 MB", b'{"image_url":"https://' + b"x" * 4_000_000 + b'"}', {422}),
+    ("condition of 4 MB", b'{"item_id":"sku-1","where":{"category":"' + b"x" * 4_000_000 + b'"}}', {422}),
+    ("name of 4 MB", b'{"' + b"x" * 4_000_000 + b'":1,"item_id":"sku-1"}', {422}),
+    ("key of 4 MB without query", b'{"' + b"x" * 4_000_000 + b'":1}', {422}),
+    ("a million members", b'{"item_id":"sku-1",' + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}", {413}),
+    ("a million conditions", b'{"where":{' + b",".join(b'"%d":1' % n for n in range(1_000_000)) + b"}}", {413}),
+    ("five million numbers", b'{"vector":[' + b"1," * 5_000_000 + b"1]}", {413}),
+    ("five million lists", b'{"vectors":[' + b"[]," * 5_000_000 + b"[]]}", {413}),
     ("crop of a vector", b'{"item_id":"sku-1","crop":{"x":0,"y":0,"width":1,"height":1}}', {422}),
     ("crop of nothing", b'{"image_id":"both-2","crop":{"x":0,"y":0,"width":0,"height":1}}', {422}),
     ("crop beside the picture", b'{"image_id":"both-2","crop":{"x":9999,"y":0,"width":1,"height":1}}', {422}),
@@ -244,10 +246,18 @@ FORMS: list[tuple[str, bytes, str, set[int]]] = [
         FORM_TYPE + "; charset=unicode_escape",
         {400},
     ),
-    ("no charset", field("where", b"category=shoe") + IMAGE + END, FORM_TYPE + "; charset=nonesuch", {200, 400}),
-    ("no text", field("where", b"category=shoe") + IMAGE + END, FORM_TYPE + "; charset=hex", {200, 400}),
+    ("no charset", field("where", b"category=shoe") + IMAGE + END, FORM_TYPE + "; charset=nonesuch", {400}),
+    ("no text", field("where", b"category=shoe") + IMAGE + END, FORM_TYPE + "; charset=hex", {400}),
+    (
+        "a text that takes the square of its length",
+        field("where", ("a" + "\u00fc" * (1 << 18)).encode("punycode")) + IMAGE + END,
+        FORM_TYPE + "; charset=punycode",
+        {400},
+    ),
     ("a head of 1 MB", part(b"X: " + b"y" * (1 << 20), b"") + IMAGE + END, FORM_TYPE, {200, 400, 422}),
     ("10,000 heads", part(b"\r\n".join([b"X: y"] * 10_000), b"") + IMAGE + END, FORM_TYPE, {200, 400, 422}),
+    ("spaces after a boundary", IMAGE.rstrip() + (b"\r\n--" + B).ljust(15 << 20), FORM_TYPE, {400}),
+    ("near-boundaries", IMAGE.rstrip() + (b"\r\n--" + B + b"X") * 500_000, FORM_TYPE, {400}),
     ("a path for a name", FORM.replace(b'"a.jpg"', b'"../../etc/passwd"'), FORM_TYPE, {200}),
 ]
 
@@ -386,8 +396,46 @@ def test_other_methods_are_refused(client: Client, method: str, path: str) -> No
     assert answer.headers.get("allow") or answer.status != 405
 
 
+def test_while_a_form_is_read_others_are_answered(
+    server: Running, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(content_type: str, body: bytes) -> uploads.Form:
+        begun.set()
+        assert go.wait(20)
+        return read_form(content_type, body)
+
+    read_form = uploads.read_form
+    monkeypatch.setattr(uploads, "read_form", hold)
+    statuses: list[int] = []
+
+    def send() -> None:
+        with Client(server.port) as another:
+            statuses.append(another.search(FORM, media_type=FORM_TYPE).status)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        assert begun.wait(20)
+        assert client.ask("GET", "/healthz").status == 200
+        assert client.search(PICTURE).status == 200
+        assert not statuses
+    finally:
+        go.set()
+        sending.join(20)
+    assert statuses == [200]
+
+
 @pytest.mark.parametrize("size_bytes", [16 << 20, (16 << 20) + 1])
 def test_bodies_up_to_the_limit_are_read(client: Client, size_bytes: int) -> None:
     answer = client.search(bytes(size_bytes))
     assert answer.status == (422 if size_bytes == 16 << 20 else 413)
+    check_problem(answer)
+
+
+@pytest.mark.parametrize(("size_bytes", "status"), [(MAX_DOCUMENT_BYTES, 200), (MAX_DOCUMENT_BYTES + 1, 413)])
+def test_documents_have_a_limit_of_their_own(client: Client, size_bytes: int, status: int) -> None:
+    answer = client.search(b'{"image_id":"both-2"}'.ljust(size_bytes), media_type=JSON)
+    assert answer.status == status
     check_problem(answer)

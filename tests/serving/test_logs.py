@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from serving.logs import LOG, JsonFormatter, log_as_json, log_request
+from tests.support.killed import ROOT
 
 UVICORN = logging.getLogger("uvicorn")
 
@@ -102,3 +104,26 @@ def test_no_request_is_logged_where_nobody_wants_to_know(capsys):
     LOG.setLevel(logging.WARNING)
     log_request({"status": 200})
     assert capsys.readouterr().err == ""
+
+
+SILENCED = """
+import os
+from serving.logs import LOG, log_as_json, log_request
+log_as_json()
+log_as_json()
+LOG.info("before")
+saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(null, 2)
+LOG.info("opened")
+log_request({"status": 200})
+os.write(2, b"from C++")
+os.dup2(saved, 2)
+LOG.info("after \u00e9")
+os._exit(0)  # and nothing waits in a buffer
+"""
+
+
+def test_no_line_is_lost_while_stderr_leads_nowhere():
+    run = subprocess.run([sys.executable, "-c", SILENCED], cwd=ROOT, check=True, capture_output=True)
+    events = [json.loads(line)["event"] for line in run.stderr.splitlines()]
+    assert events == ["before", "opened", "request", "after \u00e9"]

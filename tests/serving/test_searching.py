@@ -164,6 +164,62 @@ def test_one_too_many_is_told_to_come_back_if_possible_before_its_body_is_read(s
     run(test, max_waiting_queries=1, max_waiting_pictures=2)
 
 
+QUERY = Query(np.asarray(query_vector(), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("queries", "k", "group_by", "heavy"),
+    [
+        ([QUERY], 1000, None, False),
+        ([QUERY] * 64, 15, None, False),
+        ([QUERY] * 64, 16, None, True),
+        ([QUERY], 250, "item", False),
+        ([QUERY], 251, "item", True),
+        ([Query(QUERY.vector, frozenset(range(995)))], 10, None, True),
+        ([Query(QUERY.vector, frozenset(range(995)))], 10, "item", False),
+    ],
+)
+def test_a_search_is_heavy_by_what_is_looked_for(searcher, queries, k, group_by, heavy):
+    assert Search(searcher, tuple(queries), k, (), group_by).is_heavy == heavy
+
+
+def test_light_searches_are_answered_while_heavy_ones_wait_of_which_there_are_few(searcher, held, monkeypatch):
+    monkeypatch.setattr(searching, "_MAX_WAITING_HEAVY", 2)
+    heavy, light = Search(searcher, (QUERY,) * 2, 800), Search(searcher, (QUERY,), 3)
+
+    async def test(threads: SearchThreads) -> None:
+        first = asyncio.ensure_future(threads.search(heavy))
+        await asyncio.sleep(0)
+        while threads._searching_long.waiting:  # until it is being worked on
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(threads.search(heavy))
+        similar = asyncio.ensure_future(threads.similar(searcher, "sku-3", 2, ()))
+        await asyncio.sleep(0)
+        for asked in (threads.search(heavy), threads.similar(searcher, "sku-3", 2, ())):
+            with pytest.raises(Problem, match="2 searches are waiting") as problem:
+                await asked
+            assert problem.value.status == 503
+        for _ in range(3):
+            assert len((await threads.search(light))[0]) == 3
+        assert not first.done()
+        held.set()
+        alone = answer(searcher, heavy.queries, heavy.k, None, None)
+        assert close_to(await first, alone)
+        assert close_to(await second, alone)
+        assert len(await similar) == 2
+
+    run(test)
+
+
+def test_similar_items_of_no_item_are_not_there(searcher):
+    async def test(threads: SearchThreads) -> None:
+        with pytest.raises(Problem, match="nothing-like-it") as problem:
+            await threads.similar(searcher, "nothing-like-it", 2, ())
+        assert problem.value.status == 404
+
+    run(test)
+
+
 def test_a_look_up_finds_or_says_that_there_is_no_such_thing(searcher):
     async def test(threads: SearchThreads) -> None:
         assert await threads.look_up(lambda: searcher.find_image(ODD_ID)) == searcher.find_image(ODD_ID)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from serving import metrics
-from serving.options import ServeOptions
+from serving.options import MIB, UNCOUNTED_BYTES, ServeOptions
 from serving.protocol import MAX_HEAD_BYTES
 from tests.support.fakes import FakeEncoder
 from tests.support.serving import Client, Running, ServedStore, query_picture, query_vector, running
@@ -213,6 +213,17 @@ def test_who_asks_without_waiting_is_ended(server: Running) -> None:
                 connection.sendall(GET * 50)
             pytest.fail("100,000 requests were taken")
         ends(connection)
+
+
+def test_uploads_that_stop_leave_room_for_small_bodies(served_store: ServedStore) -> None:
+    large = HEAD + b"Content-Length: %d\r\n\r\n" % MIB + bytes(MIB - 10)
+    options = ServeOptions(served_store.uri, poll_interval_s=3600, threads=2, max_uploads_bytes=4 * MIB)
+    with running(options) as server, connections(server, 8) as slow:
+        for connection in slow:
+            with contextlib.suppress(ConnectionError):  # the last ones find no room
+                connection.sendall(large)
+        assert eventually(lambda: server.service.uploads.held_bytes == 5 * (MIB - 10 - UNCOUNTED_BYTES))
+        others_are_answered(server)
 
 
 def test_a_connection_beyond_the_limit_is_closed(server: Running) -> None:

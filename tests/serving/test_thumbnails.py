@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from prometheus_client import REGISTRY
 
+from encoder.thumbnails import make_thumbnail
 from serving import thumbnails as module
 from serving.options import ServeOptions
 from serving.problem import Problem
@@ -53,9 +54,9 @@ def catalog() -> Catalog:
     return Catalog()
 
 
-def run(test: Callable[[Thumbnails], Coroutine[Any, Any, None]], cache_bytes: int = 1 << 20) -> None:
+def run(test: Callable[[Thumbnails], Coroutine[Any, Any, None]], cache_bytes: int = 1 << 20, **options: Any) -> None:
     async def start() -> None:
-        thumbnails = Thumbnails(ServeOptions("store", thumbnail_cache_bytes=cache_bytes))
+        thumbnails = Thumbnails(ServeOptions("store", thumbnail_cache_bytes=cache_bytes, **options))
         try:
             await asyncio.wait_for(test(thumbnails), 30)
         finally:
@@ -217,6 +218,37 @@ def test_what_nobody_expected_is_raised_and_not_kept(catalog):
         assert isinstance(await thumbnails.get(catalog.published, "a.jpg", 160), CachedThumbnail)
 
     run(test)
+
+
+def test_a_picture_with_too_many_pixels_is_not_decoded(catalog):
+    async def test(thumbnails: Thumbnails) -> None:
+        with pytest.raises(Problem, match="cannot be had: too_many_pixels") as problem:
+            await thumbnails.get(catalog.published, "a.jpg", 160)
+        assert problem.value.status == 404
+
+    run(test, max_pixels=900 * 600 - 1)
+
+
+def test_many_are_fetched_at_once_but_as_many_decoded_as_there_are_processors(catalog, monkeypatch):
+    go = threading.Event()
+    decoding: list[int] = []
+
+    def make(data: bytes, size_px: int, max_pixels: int) -> Any:
+        decoding.append(size_px)
+        assert go.wait(20)
+        return make_thumbnail(data, size_px, max_pixels)
+
+    monkeypatch.setattr(module, "make_thumbnail", make)
+
+    async def test(thumbnails: Thumbnails) -> None:
+        names = [f"{number}.jpg" for number in range(6)]
+        asking = [asyncio.ensure_future(thumbnails.get(catalog.published, name, 160)) for name in names]
+        await until(lambda: catalog.fetched.total() == 6 and len(decoding) == 2)
+        assert not thumbnails._decoding.acquire(blocking=False)
+        go.set()
+        assert len(await asyncio.gather(*asking)) == len(decoding) == 6
+
+    run(test, threads=2)
 
 
 def test_one_who_leaves_takes_nothing_from_the_others(catalog):
