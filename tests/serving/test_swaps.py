@@ -191,7 +191,8 @@ def test_a_request_that_began_before_a_swap_ends_on_its_version(
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as early:
         early.sendall(head.encode() + body[:5])
-        assert eventually(lambda: server.service.uploads.held_bytes == 5)
+        # It, and the one that asks.
+        assert eventually(lambda: client.metric("shelfmark_requests_in_flight") == 2)
         publish(Store(store.uri), first)
         assert client.ask("POST", "/v1/reload").json["version"] == first
         early.sendall(body[5:])
