@@ -46,9 +46,10 @@ class Setting:
         """The store's folder."""
         return self.folder / "store"
 
-    def vector_server(self) -> contextlib.AbstractContextManager[Server]:
-        """A server without an encoder, on its cores."""
-        return serving(self.store, self.folder / "server-vectors.log", set(self.server_cores), [NO_PICTURES])
+    def vector_server(self, everywhere: bool = False) -> contextlib.AbstractContextManager[Server]:
+        """A server without an encoder, on its cores or on all."""
+        cores = self.all_cores if everywhere else self.server_cores
+        return serving(self.store, self.folder / "server-vectors.log", set(cores), [NO_PICTURES])
 
     def picture_server(self) -> contextlib.AbstractContextManager[Server]:
         """A server with its encoder, on all cores."""

@@ -34,9 +34,10 @@ def measure_swaps(setting: Setting) -> dict[str, Any]:
     """Both kinds of query, each under a steady load of its own while versions change."""
     store = Store(str(setting.store))
     record = {}
-    with setting.vector_server() as server:
+    # On all cores, as it is deployed: a version is opened on one while requests are answered on another.
+    with setting.vector_server(everywhere=True) as server:
         bodies = vector_bodies(setting.folder, "numbers", 1)
-        record["vectors"] = _swap(server, setting.vector_client(), bodies, store, setting.seconds, "vectors")
+        record["vectors"] = _swap(server, setting.picture_client(), bodies, store, setting.seconds, "vectors")
     with setting.picture_server() as server:
         bodies = picture_bodies(setting.folder)
         record["pictures"] = _swap(server, setting.picture_client(), bodies, store, setting.seconds, "pictures")
