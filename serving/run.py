@@ -122,8 +122,9 @@ def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources]
     """In the process that serves; what it needs is imported there, after the environment is set."""
     from index_builder.version_files import forget_copy
     from serving.app import create_app
-    from serving.published import Published, open_published, picture_batch_size
+    from serving.published import picture_batch_size
     from serving.service import Service
+    from serving.versions import Versions
     from serving.watcher import Watcher
 
     log_as_json(verbose)
@@ -132,29 +133,11 @@ def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources]
     sources = open_sources()
     store = Store(options.store_uri)
     runtime = Path(options.runtime_folder) if options.runtime_folder else None
-
-    def open_noting(version: str | None, before: Published | None = None) -> Published:
-        opened = open_published(options, sources, version, before)
-        if runtime is not None:
-            partial = runtime / f"{_GOOD}.{os.getpid()}"
-            partial.write_text(opened.version)
-            os.replace(partial, runtime / _GOOD)
-        return opened
-
-    def open_first() -> Published:
-        try:
-            return open_noting(None)
-        except (StoreError, UserError) as error:
-            # A worker that takes a dead one's place goes on with what the others serve.
-            if runtime is None or not (runtime / _GOOD).exists():
-                raise
-            LOG.error("refused", extra={"reason": str(error)})
-            return open_noting((runtime / _GOOD).read_text())
-
+    versions = Versions(options, sources, runtime / _GOOD if runtime else None)
     watcher = Watcher(
-        open_first(),
+        versions.open_first(),
         functools.partial(current_version, store),
-        open_noting,
+        versions.open,
         poll_interval_s=options.poll_interval_s,
         sign=runtime / _SIGN if runtime else None,
         on_closed=functools.partial(forget_copy, store),
