@@ -30,9 +30,10 @@ from index_builder.update import build_trees
 from index_builder.version_files import describe_files, list_files, local_folder, open_version
 from store.building import BUILDING_FILE, Building
 from store.errors import GateRefused, StoreError
-from store.index import IndexManifest, commit_version, publish, version_folder
+from store.index import IndexManifest, commit_version, version_folder
 from store.location import Store
 from store.process import utc_now
+from store.publication import last_published, missing_current, publish, read_published, refuse_after_rollback
 from store.snapshot import new_name
 
 ThumbnailsOf = Callable[[str], Callable[[str], str | None]]
@@ -77,13 +78,28 @@ def build_index(
     *,
     run_shards: RunShards | None = None,
     thumbnails_of: ThumbnailsOf = lambda _: lambda _: None,
+    over_rollback: bool = False,
 ) -> IndexManifest:
     """Builds, measures and publishes a version: `build_version`, and what becomes of it.
 
+    Args:
+        store: See `build_version`.
+        request: See `build_version`.
+        say: See `build_version`.
+        run_shards: See `build_version`.
+        thumbnails_of: See `build_version`.
+        over_rollback: Publish although a person rolled back to what is published now.
+
     Raises:
-        UserError, StoreError: See `build_version`.
-        GateRefused: The target was not reached: the version is kept and not published.
+        UserError, StoreError: See `build_version` and `publish`.
+        GateRefused: A rollback stands and nothing was built; or the target was not reached, and the version is kept and
+            not published.
     """
+    over = read_published(store)
+    if not over_rollback:
+        refuse_after_rollback(over, store)
+    if over is None and (last := last_published(store)) is not None:
+        say(f"{missing_current(store, last)}; what is built now is published in its place")
     manifest = build_version(store, request, say, run_shards=run_shards, thumbnails_of=thumbnails_of)
     if not manifest.meets_target:
         recall = manifest.recall
@@ -91,7 +107,7 @@ def build_index(
             f"recall@{recall['k']} {recall['measured']:.4f} is under the target {recall['target']}: "
             f"version {manifest.version} is kept and not published; try more --dimensions or a lower --target_recall"
         )
-    publish(store, manifest.version)
+    publish(store, manifest.version, over=over, by="index")
     return manifest
 
 
@@ -117,7 +133,7 @@ def build_version(
         StoreError: The snapshot is damaged or mixed, or the version cannot be written.
     """
     began = time.perf_counter()
-    snapshot = SnapshotRows.open(store, request.snapshot)
+    snapshot = SnapshotRows.open(store, request.snapshot, say)
     plan = _plan(snapshot, request)
     request = dataclasses.replace(request, k=max(1, min(request.k, snapshot.rows - 1)))
     say(describe_plan(plan))

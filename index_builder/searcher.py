@@ -15,8 +15,9 @@ from index_builder.engine import VECTORS_FILE, Engine, ExactEngine, Settings, Tr
 from index_builder.rows import Hit, Rows
 from index_builder.version_files import open_version
 from store.errors import StoreError, UserError
-from store.index import IndexManifest, current_version, read_index_manifest
+from store.index import IndexManifest, read_index_manifest
 from store.location import Store
+from store.publication import current_version
 
 __all__ = ["Hit", "Matches", "Searcher"]
 

@@ -16,3 +16,7 @@ class GateRefused(Exception):
 
 class StoreError(Exception):
     """The store could not be read or written, or does not add up. Exit code 1."""
+
+
+class DamagedError(StoreError):
+    """What lies in the store is cut, incomplete or not what its name says; a store out of reach is none of it."""

@@ -15,15 +15,17 @@ import pytest
 from index_builder.build import IndexRequest
 from index_builder.searcher import Searcher
 from store.errors import GateRefused, StoreError
-from store.index import list_versions, publish, read_current
+from store.index import list_versions
 from store.lease import LeaseHeld
 from store.location import Store
+from store.publication import read_current
 from store.runs import read_runs
 from store.snapshot import list_snapshots, read_manifest
 from tests.pipelines.test_incremental import draw, put
 from tests.support.killed import killed_before, run_alone, steps_of
 from tests.support.small_embed import embed_again, rows_of, write_catalog
 from tests.support.small_reindex import REQUEST, check_published, new_run, reindex
+from tests.support.versions import publish_now
 
 
 @pytest.fixture
@@ -241,7 +243,7 @@ def test_a_run_continues_with_what_a_dead_one_had_finished(catalog, store):
 def test_a_publisher_that_was_faster_is_seen_by_the_next_run(catalog, store):
     first = reindex(store, catalog)
     second = reindex(store, catalog, dataclasses.replace(REQUEST, index=IndexRequest(k=5)))
-    publish(Store(str(store)), str(first.version))
+    publish_now(Store(str(store)), str(first.version))
     assert reindex(store, catalog).outcome == "nothing_to_do"
     assert read_current(Store(str(store))) == first.version != second.version
 

@@ -9,9 +9,10 @@ from pipelines.flag_types import new_parser
 from pipelines.versions import add_prune, add_rollback, add_versions, run_prune, run_rollback, run_versions
 from store.building import Building
 from store.errors import StoreError, UserError
-from store.index import current_version, list_versions, publish, version_folder
+from store.index import list_versions, version_folder
 from store.location import Store
-from tests.support.versions import CONTENT, add_snapshot, add_version, name_of
+from store.publication import current_version
+from tests.support.versions import CONTENT, add_snapshot, add_version, name_of, publish_now
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def store(tmp_path):
     for day in (1, 2, 3, 4):
         add_snapshot(store, day)
         add_version(store, day, measured=0.9 if day == 3 else 0.9712)
-    publish(store, name_of(4))
+    publish_now(store, name_of(4))
     return store
 
 

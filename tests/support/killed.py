@@ -62,9 +62,9 @@ def _die_at(folder: Path, step: int) -> None:
 def _count_before(name: str, count: Callable[[], None]) -> None:
     plain = getattr(Store, name)
 
-    def counted(self: Store, *arguments: Any) -> Any:
+    def counted(self: Store, *arguments: Any, **how: Any) -> Any:
         count()
-        return plain(self, *arguments)
+        return plain(self, *arguments, **how)
 
     setattr(Store, name, counted)
 
@@ -121,9 +121,9 @@ def _before_every_step(folder: Path, react: Callable[[str], None]) -> None:
 def _react_before(name: str, react: Callable[[str], None]) -> None:
     plain = getattr(Store, name)
 
-    def watched(self: Store, path: str, *arguments: Any) -> Any:
+    def watched(self: Store, path: str, *arguments: Any, **how: Any) -> Any:
         react(f"{name} /{_kind(path)}")
-        return plain(self, path, *arguments)
+        return plain(self, path, *arguments, **how)
 
     setattr(Store, name, watched)
 
