@@ -17,10 +17,10 @@ from pipelines.console import LOG
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive, ratio, seconds
 from pipelines.incremental import choose_previous
 from pipelines.summary import snapshot_document, snapshot_table
-from store.damage import OnDamage, find_rot, setting_aside
+from store.damage import OnDamage, is_rotten, setting_aside
 from store.errors import StoreError, UserError
 from store.location import Store
-from store.snapshot import SnapshotManifest, read_manifest, snapshot_folder
+from store.snapshot import SnapshotManifest
 from transforms.catalog import Catalog
 from transforms.embeddings import MAX_STALE_RUNS, EmbedOptions
 from transforms.fetch import FetchOptions, ImageFetcher
@@ -183,10 +183,8 @@ def embed_catalog(
                 options = dataclasses.replace(options, progress=ProgressFile(str(progress)))
                 return embed.embed(catalog, source, store, request, options, beam_options)
         except StoreError:
-            rot = find_rot(store, read_manifest(store, previous.name)) if previous is not None else ""
-            if previous is None or not rot:
-                raise
-            aside(snapshot_folder(previous.name), rot)  # and once more, with what is whole
+            if previous is None or not is_rotten(store, previous.name, aside):
+                raise  # else once more, with what is whole
 
 
 def _embed_options(

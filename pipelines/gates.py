@@ -72,6 +72,6 @@ def overlap_gate(drift: Drift, min_overlap: float) -> Gate:
         return Gate("overlap", None, min_overlap, passed, says)
     says = (
         f"{drift.probes:,} unchanged pictures keep {drift.overlap:.1%} of their {drift.k} nearest neighbours, "
-        f"expected at least --min_overlap {min_overlap:g}"
+        f"expected at least --min_overlap {min_overlap:g}" + (f" ({drift.note})" if drift.note else "")
     )
     return Gate("overlap", drift.overlap, min_overlap, drift.overlap >= min_overlap, says)

@@ -8,6 +8,7 @@ import datetime
 import json
 from typing import Any
 
+from pipelines.console import LOG
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive
 from store.building import read_sign
 from store.damage import ignore, whole_versions
@@ -174,10 +175,9 @@ def run_rollback(flags: argparse.Namespace) -> int:
     target = _named_target(store, flags.to) if flags.to else _default_target(store, over)
     before = over.version or None if over else None
     published = publish(store, target.version, over=over, by="rollback")
-    text = f"{before or 'nothing'} -> {target.version}"
+    _print(flags, f"{before or 'nothing'} -> {target.version}", {"from": before, "to": target.version})
     if published.rolled_back_from is not None:
-        text += "; this stands: index and reindex publish nothing over it without --publish"
-    _print(flags, text, {"from": before, "to": target.version})
+        LOG.info("This stands: index and reindex publish nothing over it until they are told to by --publish.")
     return 0
 
 
@@ -196,7 +196,9 @@ def _default_target(store: Store, over: Published | None) -> IndexManifest:
     if over is None or not over.version:
         last = last_published(store)
         if last is None:
-            raise UserError(f"no version of {store.uri} is at its target; build one with shelfmark index")
+            raise UserError(
+                f"no version of {store.uri} is at its target; build one with shelfmark index, or name one with --to"
+            )
         return read_index_manifest(store, last)
     for manifest in whole_versions(store, ignore):
         if manifest.version < over.version and manifest.meets_target:

@@ -63,12 +63,23 @@ def whole_versions(store: Store, on_damage: OnDamage) -> Iterator[IndexManifest]
         yield manifest
 
 
-def find_rot(store: Store, manifest: SnapshotManifest) -> str:
-    """What is wrong with the content of a snapshot's files, every page of them read and compared with its checksum.
+def is_rotten(store: Store, snapshot: str, on_damage: OnDamage) -> bool:
+    """Whether a snapshot's content is not what was written; then `on_damage` is told. Reads all of it.
 
     Raises:
         StoreError: The store cannot be read.
     """
+    try:
+        fault = _find_rot(store, read_manifest(store, snapshot))
+    except UserError:
+        return False  # pruned meanwhile
+    if fault:
+        on_damage(snapshot_folder(snapshot), fault)
+    return bool(fault)
+
+
+def _find_rot(store: Store, manifest: SnapshotManifest) -> str:
+    """What is wrong with the content of a snapshot's files, every page of them compared with its checksum, or ""."""
     for file in manifest.files:
         path = f"{snapshot_folder(manifest.snapshot)}/{file.path}"
         try:

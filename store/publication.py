@@ -12,7 +12,7 @@ from store.damage import ignore, whole_versions
 from store.errors import GateRefused, StoreError
 from store.index import check_files, read_index_manifest, version_exists, version_folder
 from store.location import Store
-from store.process import now_text
+from store.process import utc_now
 from store.runs import read_runs
 from store.snapshot import SNAPSHOT_NAME
 
@@ -197,7 +197,7 @@ def publish(store: Store, version: str, *, over: Published | None, by: str, fenc
             f"{manifest.recall['measured']}; it is not published"
         )
     check_files(store, manifest)
-    published = _swap(store, _successor(version, over, by, fence), over)
+    published = _swap(store, _successor(store, version, over, by, fence), over)
     # `prune` deletes a manifest, then reads CURRENT; here it is the other way round: one of the two sees the other.
     if not version_exists(store, version):
         _give_back(store, published, over)
@@ -206,16 +206,17 @@ def publish(store: Store, version: str, *, over: Published | None, by: str, fenc
     return published
 
 
-def _successor(version: str, over: Published | None, by: str, fence: int) -> Published:
+def _successor(store: Store, version: str, over: Published | None, by: str, fence: int) -> Published:
     before = over.fence if over else 0
     if fence and fence < before:
         raise StoreError(
             f"version {version} is not published: this run's lease has number {fence}, and one with number {before} "
             "has published since; run again"
         )
-    newest = max(filter(None, (over.version, over.rolled_back_from)), default=None) if over else None
-    back_from = newest if by == "rollback" and newest is not None and version < newest else None
-    return Published(version, max(fence, before), by, now_text(), back_from, uuid.uuid4().hex)
+    left = [over.version, over.rolled_back_from] if over and by == "rollback" else []
+    newest = max((name for name in left if name and version_exists(store, name)), default="")  # damage is no judgement
+    back_from = newest if version < newest else None
+    return Published(version, max(fence, before), by, utc_now().isoformat(), back_from, uuid.uuid4().hex)
 
 
 def _swap(store: Store, new: Published, over: Published | None) -> Published:

@@ -100,28 +100,6 @@ def test_a_catalog_of_other_ids_needs_a_person(catalog, rows, store):
     assert reindex(store, catalog, dataclasses.replace(REQUEST, min_overlap=0.0)).outcome == "published"
 
 
-def test_a_damaged_snapshot_is_never_copied_from(tmp_path, catalog, store):
-    first = reindex(store, catalog)
-    (part,) = (store / "embeddings" / str(first.snapshot)).glob("part-*")
-    data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 1
-    part.write_bytes(data)
-    put(tmp_path / "3.jpg", 1003, when=2)
-    with pytest.raises(StoreError, match=r"part-.*; --full embeds everything anew"):
-        reindex(store, catalog)
-    assert read_current(Store(str(store))) == first.version
-
-
-def test_a_store_whose_snapshot_was_lost_is_made_anew(tmp_path, catalog, store):
-    first = reindex(store, catalog)
-    (part,) = (store / "embeddings" / str(first.snapshot)).glob("part-*")
-    part.unlink()
-    embed_again(catalog, store, full=True)
-    with pytest.raises(GateRefused, match=r"is damaged: .*; --min_overlap 0 publishes without"):
-        reindex(store, catalog)
-    assert reindex(store, catalog, dataclasses.replace(REQUEST, min_overlap=0.0)).outcome == "published"
-
-
 def test_a_version_under_its_target_is_not_published(catalog, store, monkeypatch):
     monkeypatch.setattr("index_builder.exact_version.measure", lambda *_: 0.9)
     with pytest.raises(GateRefused, match=r"nothing is published: recall@3 0.9000, expected at least"):

@@ -11,7 +11,7 @@ from store.building import Building
 from store.errors import StoreError, UserError
 from store.index import list_versions, version_folder
 from store.location import Store
-from store.publication import current_version
+from store.publication import current_version, read_published
 from tests.support.versions import CONTENT, add_snapshot, add_version, name_of, publish_now
 
 
@@ -109,13 +109,19 @@ def test_rollback_refuses_what_may_not_be_published(store, to, says):
 def test_rollback_mends_a_current_that_names_nothing(store, capsys):
     store.remove(f"{version_folder(name_of(4))}/manifest.json")
     with pytest.raises(StoreError, match="rollback --to"):
-        run("rollback", "--store", store.uri)
-    with pytest.raises(StoreError, match="rollback --to"):
         run("prune", "--store", store.uri, "--keep", "1")
-    run("rollback", "--store", store.uri, "--to", name_of(1))
+    run("rollback", "--store", store.uri)
+    published = read_published(store)
+    assert published is not None
+    assert published.rolled_back_from is None, "that a version is damaged is nobody's judgement on it"
     store.replace("indexes/CURRENT", b"\0")
-    run("rollback", "--store", store.uri, "--to", name_of(2))
-    assert capsys.readouterr().out == f"{name_of(4)} -> {name_of(1)}\nnothing -> {name_of(2)}\n"
+    run("rollback", "--store", store.uri, "--to", name_of(1))
+    store.replace("indexes/CURRENT", b"")
+    run("rollback", "--store", store.uri)
+    store.remove("indexes/CURRENT")
+    run("rollback", "--store", store.uri)
+    lines = [f"{name_of(4)} -> {name_of(2)}", *[f"nothing -> {name_of(1)}"] * 3]
+    assert capsys.readouterr().out.splitlines() == lines, "where CURRENT is lost, what was published last"
 
 
 def test_rollback_before_the_first_publication(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.support.versions import CONTENT, add_version, day_at, name_of, publis
 def commit_snapshot(store: Store, day: int, rows: int = 3) -> str:
     """A small real snapshot of two parts, written and committed as a run does."""
     name, parts = name_of(day), []
+    os.makedirs(store.full_path(snapshot_folder(name)))  # as a worker did that died before it synced anything
     for number in range(2):
         writer = PartWriter(store, snapshot_folder(name), f"part-{number}.parquet", embedding_schema(4, "f" * 64))
         for row in range(rows):
