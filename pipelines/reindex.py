@@ -201,7 +201,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     """Lets a scheduler that stops the run (SIGTERM) end it as Ctrl-C does: lease given back, record written."""
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM; the next run goes on from here")
+        raise KeyboardInterrupt("stopped by SIGTERM; the steps that were done are kept, the one that ran starts over")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
