@@ -84,6 +84,8 @@ class Matches:
 class Searcher:
     """An open version of an index. Thread-safe; keeps answering when the version is rolled back or pruned.
 
+    That does not hold on a network file system: a file that is deleted there is gone for those who map it, too.
+
     In memory are the trees (about 1.6 bytes per row and projected dimension) and the row scales; codes, ids and
     attributes are memory-mapped. Versions in an object store are first downloaded to the machine's temporary folder.
     """

@@ -79,11 +79,17 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="for another run on this store to end; without a number for as long as it takes; default: not at all",
     )
-    group.add_argument("--dry_run", action="store_true", help="change nothing, say what would be done")
+    group.add_argument("--dry_run", action="store_true", help="change nothing in the store, say what would be done")
     group.add_argument(
-        "--keep", type=positive, default=DEFAULT_KEEP, metavar="N", help="versions to keep (default: %(default)s)"
+        "--keep",
+        type=positive,
+        default=DEFAULT_KEEP,
+        metavar="N",
+        help="newest versions to keep of those at their target, and as many of those under it (default: %(default)s)",
     )
-    group.add_argument("--notify", metavar="URL", help="where the run's record is posted as JSON, however it ends")
+    group.add_argument(
+        "--notify", metavar="URL", help="where the run's record is posted as JSON, however it ends, unless it is killed"
+    )
     group.add_argument("--metrics_file", metavar="FILE", help="for a Prometheus node exporter; its name ends in .prom")
     group.add_argument(
         "--cost_per_hour", type=money, metavar="PRICE", help="of the machine, to estimate what a run costs"
@@ -96,7 +102,7 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     Raises:
         UserError: A flag, the catalog or the store is wrong.
         GateRefused: A gate refused; what is published stays.
-        StoreError: Another run holds the store, or a step failed; what is published stays.
+        StoreError: Another run holds the store, or a step failed; the run's record says what is published.
     """
     store = Store(flags.store)
     if flags.dry_run:
@@ -214,7 +220,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     """Lets a scheduler that stops the run (SIGTERM) end it as Ctrl-C does: lease given back, record written."""
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM; the next run goes on from here")
+        raise KeyboardInterrupt("stopped by SIGTERM; the steps that were done are kept, the one that ran starts over")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

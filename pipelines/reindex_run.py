@@ -1,4 +1,4 @@
-"""The steps of a re-indexing run. Each looks in the store for what it is to make: a run that died is gone on with."""
+"""The steps of a re-indexing run. Each looks in the store first: what an earlier run finished is not made again."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 class GateRefused(Exception):
-    """A quality gate refused to publish; nothing was committed. Exit code 3."""
+    """A quality gate refused: nothing was published. Exit code 3."""
 
 
 class StoreError(Exception):

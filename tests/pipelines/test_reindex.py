@@ -247,7 +247,7 @@ def test_sigterm_is_an_end_like_another(monkeypatch, capsys, catalog, store, tmp
     metrics = tmp_path / "run.prom"
     arguments = ["reindex", "--catalog", str(catalog), "--store", str(store), "--metrics_file", str(metrics)]
     assert main.main(arguments) == 130
-    assert "the next run goes on from here" in capsys.readouterr().err
+    assert "the steps that were done are kept, the one that ran starts over" in capsys.readouterr().err
     (record,) = read_runs(Store(str(store)))
     assert record.outcome == "interrupted"
     assert 'outcome="interrupted"} 1' in metrics.read_text()
