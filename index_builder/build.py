@@ -20,7 +20,7 @@ from index_builder import overview, report
 from index_builder.built import Built, Stopwatch
 from index_builder.exact_version import build_exact
 from index_builder.machine import available_memory_bytes, processors
-from index_builder.plan import Plan, plan_index
+from index_builder.plan import Plan, describe_plan, plan_index
 from index_builder.rows import Rows
 from index_builder.searcher import Searcher
 from index_builder.shard import WORK_FOLDER, ShardTask, build_shard
@@ -29,6 +29,7 @@ from index_builder.tree_version import RunShards, TreeVersion
 from index_builder.update import build_trees
 from index_builder.version_files import describe_files, list_files, local_folder, open_version
 from store.building import BUILDING_FILE, Building
+from store.damage import is_rotten, setting_aside
 from store.errors import GateRefused, StoreError
 from store.index import IndexManifest, commit_version, version_folder
 from store.location import Store
@@ -100,7 +101,7 @@ def build_index(
         refuse_after_rollback(over, store)
     if over is None and (last := last_published(store)) is not None:
         say(f"{missing_current(store, last)}; what is built now is published in its place")
-    manifest = build_version(store, request, say, run_shards=run_shards, thumbnails_of=thumbnails_of)
+    manifest = _build_of_whole(store, request, say, run_shards, thumbnails_of)
     if not manifest.meets_target:
         recall = manifest.recall
         raise GateRefused(
@@ -109,6 +110,24 @@ def build_index(
         )
     publish(store, manifest.version, over=over, by="index")
     return manifest
+
+
+def _build_of_whole(
+    store: Store,
+    request: IndexRequest,
+    say: Callable[[str], None],
+    run_shards: RunShards | None,
+    thumbnails_of: ThumbnailsOf,
+) -> IndexManifest:
+    """`build_version`; of the newest snapshots those are set aside that are not what was written."""
+    while True:
+        snapshot = request.snapshot or SnapshotRows.open(store, None, say).manifest.snapshot
+        try:
+            named = dataclasses.replace(request, snapshot=snapshot)
+            return build_version(store, named, say, run_shards=run_shards, thumbnails_of=thumbnails_of)
+        except StoreError:
+            if request.snapshot is not None or not is_rotten(store, snapshot, setting_aside(store, say)):
+                raise
 
 
 def build_version(
@@ -188,19 +207,6 @@ def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
         request.target_recall,
         cpus=request.workers or processors(),
         dimensions=request.dimensions,
-    )
-
-
-def describe_plan(plan: Plan) -> str:
-    """The plan in one line."""
-    size = f"{plan.rows:,} vectors of {plan.embedding_dim} dimensions"
-    memory = f"at most {plan.memory_bytes / 2**20:,.0f} MiB of memory, {plan.disk_bytes / 2**20:,.0f} MiB on disk"
-    if plan.kind == "exact":
-        return f"plan: {size}, compared one by one (few enough for exact search); {memory}"
-    tried = "/".join(str(dimension) for dimension in plan.dimensions)
-    return (
-        f"plan: {size}; {plan.shards} shard{'s' * (plan.shards > 1)} of {plan.leaves} leaves, {plan.workers} at once; "
-        f"{tried} projected dimensions; {memory}"
     )
 
 

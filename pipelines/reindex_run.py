@@ -14,7 +14,7 @@ from index_builder.build import IndexRequest, ThumbnailsOf, build_version
 from index_builder.drift import measure_drift
 from pipelines.gates import Gate, overlap_gate, recall_gate, rejects_gate, rollback_gate, shrink_gate
 from pipelines.versions import LEFTOVERS_AFTER_HOURS
-from store.damage import setting_aside, whole_versions
+from store.damage import is_rotten, setting_aside, whole_versions
 from store.errors import GateRefused, StoreError
 from store.index import IndexManifest, read_index_manifest, version_folder
 from store.location import Store
@@ -101,8 +101,11 @@ class ReindexRun:
         whole = self._whole_versions(over)
         self.note(published_before=self._baseline(over, whole))
         self._rollback_step(over)
-        snapshot = self._embed_step()
-        version = self._index_step(snapshot, whole)
+        version = self._index_step(self._embed_step(), whole)
+        if version is None:  # the snapshot was not what had been written: once more, with what is whole
+            version = self._index_step(self._embed_step(), whole)
+        if version is None:
+            raise StoreError("two snapshots in a row were damaged as soon as they were written; is the disk sound?")
         if over is not None and version.version == over.version:
             self.note(outcome="nothing_to_do", message="the published version is up to date")
         else:
@@ -211,15 +214,20 @@ class ReindexRun:
         published = [record for record in read_runs(self._store) if record.outcome == "published"]
         return sum(published[-1].counts.get(name, 0) for name in ("embedded", "reused")) if published else 0
 
-    def _index_step(self, snapshot: str, whole: dict[str, IndexManifest]) -> IndexManifest:
-        """A version of the snapshot at its target, or the best that could be built."""
+    def _index_step(self, snapshot: str, whole: dict[str, IndexManifest]) -> IndexManifest | None:
+        """A version of the snapshot at its target, or the best that could be built; None if the snapshot has rotted."""
         version = self._find_version(snapshot, whole)
         if version is None:
             with self._timed("index"):
                 request = dataclasses.replace(
                     self._request.index, snapshot=snapshot, start_from=self.record.published_before
                 )
-                version = build_version(self._store, request, self._say, thumbnails_of=self._thumbnails_of)
+                try:
+                    version = build_version(self._store, request, self._say, thumbnails_of=self._thumbnails_of)
+                except StoreError:
+                    if not is_rotten(self._store, snapshot, setting_aside(self._store, self._say)):
+                        raise
+                    return None
         self.note(version=version.version, recall={name: version.recall[name] for name in ("k", "target", "measured")})
         return version
 

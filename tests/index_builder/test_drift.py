@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.vectors import SyntheticCatalog
 from index_builder import compared_version, drift
 from index_builder.build import IndexRequest, build_index
+from index_builder.compared_version import Neighbours
 from index_builder.drift import measure_drift
 from store.errors import UserError
 from store.index import version_folder
@@ -266,6 +267,7 @@ def test_without_the_older_snapshot_the_index_tells_what_is_unchanged(store: Sto
         part.write_bytes(part.read_bytes()[:100])
     found = measure_drift(store, before, after)
     assert (found.probes, found.gone, found.added) == (20, 10, 0)
+    assert whole.overlap is not None
     assert 0 < whole.overlap < 1
     assert found.overlap == pytest.approx(whole.overlap)
     assert f"the snapshot of {before} was pruned: " in found.note if lost == "pruned" else "is damaged: " in found.note
@@ -332,7 +334,7 @@ def test_ties_are_broken_as_suits_the_overlap_best(one: list[int], names: list[i
 
     best = max(len(a & b) for a in answers(sides[0]) for b in answers(sides[1]))
     found = [
-        drift.Neighbours([str(name) for name, _ in side], np.array([score for _, score in side], np.float32), True)
+        Neighbours([str(name) for name, _ in side], np.array([score for _, score in side], np.float32), True)
         for side in sides
     ]
     assert drift._shared(found[0], found[1], k) == pytest.approx(best / min(k, len(one), len(other)))

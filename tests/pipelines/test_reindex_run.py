@@ -11,10 +11,10 @@ import pytest
 from pipelines import reindex_run
 from store.errors import GateRefused, StoreError
 from store.location import Store
-from store.publication import read_current
+from store.publication import publish, read_current
 from store.snapshot import list_snapshots
 from tests.pipelines.test_incremental import draw, put
-from tests.support.small_embed import write_catalog
+from tests.support.small_embed import embed_again, write_catalog
 from tests.support.small_reindex import REQUEST, check_published, new_run, reindex
 from tests.support.versions import publish_now
 
@@ -70,6 +70,21 @@ def test_a_damaged_snapshot_is_set_aside_and_what_is_missing_is_embedded_again(
     assert check_published(store) == third.version
     assert {gate["gate"]: gate["passed"] for gate in third.gates}["overlap"]
     assert second.snapshot not in list_snapshots(Store(str(store)))
+
+
+def test_a_snapshot_that_rots_before_it_is_indexed_is_made_anew(tmp_path, catalog, store, capsys):
+    first = reindex(store, catalog)
+    put(tmp_path / "3.jpg", 1003, when=2)
+    rotten = embed_again(catalog, store).snapshot  # a run that died after its snapshot
+    damaged = max((store / "embeddings" / rotten).glob("part-*"), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(flip(damaged, damaged.read_bytes()))
+    run = new_run(store, catalog)
+    run._say = print
+    run.run(lambda: None)
+    assert f"embeddings/{rotten} is damaged and set aside: " in capsys.readouterr().out
+    assert (run.record.outcome, run.record.published_before) == ("published", first.version)
+    assert run.record.counts["embedded"] == 1
+    assert check_published(store) == run.record.version
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -148,7 +163,7 @@ def test_a_rollback_during_a_run_stands(tmp_path, catalog, store):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StoreError])
 def test_what_was_published_is_told_though_the_answer_was_lost(catalog, store, monkeypatch, error):
-    run, plain = new_run(store, catalog), reindex_run.publish
+    run, plain = new_run(store, catalog), publish
 
     def publish_and_lose_the_answer(*arguments, **how):
         plain(*arguments, **how)
