@@ -113,9 +113,14 @@ def complete(machine: Machine) -> None:
 
 def test_run_tests_once_everything_is_here(machine: Machine) -> None:
     complete(machine)
+    machine.add("make", f'echo "hadolint: $SHELFMARK_HADOLINT, airflow: $SHELFMARK_AIRFLOW_PYTHON" >>"{machine.calls}"')
     done = machine.run(".ci/run")
     assert done.returncode == 0, done.stderr
-    assert machine.called()[-1] == "make --no-print-directory test ARGS=-rs -p tests.support.allowed_skips"
+    programs = machine.checkout / ".venv"
+    assert machine.called()[-2:] == [
+        "make --no-print-directory test ARGS=-rs -p tests.support.allowed_skips",
+        f"hadolint: {programs}/bin/hadolint, airflow: {programs}/airflow/bin/python",
+    ]
 
 
 @pytest.mark.parametrize(
