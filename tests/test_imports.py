@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipelines": {"store", "encoder", "index_builder", "transforms", "samples", "serving"},
     "benchmarks": {"store", "encoder", "index_builder", "transforms", "samples", "pipelines", "tests"},
     "deploy": set(),
+    "constraints": set(),
 }
 OURS = {*MAY_IMPORT, "tests"}
 TENSORFLOW = {"tensorflow", "tensorflow_io", "keras"}

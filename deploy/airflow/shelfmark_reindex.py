@@ -78,6 +78,8 @@ with DAG(
         task_id="reindex",
         name="shelfmark-reindex",
         image="{{ var.value.shelfmark_image }}",
+        # Those that deploy/kubernetes/network-policy selects.
+        labels={"app.kubernetes.io/name": "shelfmark", "app.kubernetes.io/component": "reindex"},
         arguments=[
             "reindex",
             "--catalog={{ params.catalog or var.value.shelfmark_catalog }}",

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.manifests import load
+
 FOLDER = Path(__file__).resolve().parent.parent.parent / "deploy" / "airflow"
 
 LOAD = """
@@ -27,7 +29,7 @@ for name, dag in bag.dags.items():
     found["dags"][name] = {
         "max_active_runs": dag.max_active_runs, "catchup": dag.catchup, "params": dict(dag.params),
         "retries": task.retries, "type": type(task).__name__, "arguments": task.arguments, "image": task.image,
-        "pod": task.build_pod_request_obj(None).to_dict()["spec"],
+        "pod": task.build_pod_request_obj(None).to_dict()["spec"], "labels": dict(task.labels),
     }
 print("\\n" + json.dumps(found, default=str))
 """
@@ -112,6 +114,11 @@ def test_pod_is_the_one_that_kubernetes_runs_by_itself(loaded: dict[str, Any]) -
     assert pod["security_context"]["run_as_user"] == 10001
     assert {mount["mount_path"] for mount in container["volume_mounts"]} == {"/tmp", "/var/cache/shelfmark"}
     assert container["env_from"][0]["secret_ref"]["name"] == "shelfmark-credentials"
+
+
+def test_policy_of_the_network_finds_the_pod(loaded: dict[str, Any]) -> None:
+    selector = load("network-policy/network-policy.yaml")["spec"]["podSelector"]["matchLabels"]
+    assert selector.items() <= loaded["labels"].items()
 
 
 def test_codes_2_and_3_are_final_and_others_are_tried_again(tmp_path: Path) -> None:

@@ -82,40 +82,75 @@ def test_gcloud_takes_the_metadata(tmp_path: Path) -> None:
     assert specification["metadata"] == json.loads((FOLDER / "metadata.json").read_text(encoding="utf-8"))
 
 
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+BEAM_TAG = "apache/beam_python3.11_sdk:2.77.0"
+LAUNCHER_TAG = "gcr.io/dataflow-templates-base/python311-template-launcher-base:20260122_RC00"
+BEAM, LAUNCHER = f"{BEAM_TAG}@{DIGEST}", f"{LAUNCHER_TAG}@{DIGEST}"
+
+
 def record_calls(folder: Path) -> Path:
-    """Puts programs named docker and gcloud into a folder, which only write down how they were called."""
+    """Puts programs named docker and gcloud into a folder, which write down their calls; docker knows a digest."""
     calls = folder / "calls"
     for name in ("docker", "gcloud"):
         program = folder / name
-        program.write_text(f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n', encoding="utf-8")
+        program.write_text(
+            f'#!/bin/sh\necho "{name} $*" >>"{calls}"\n[ "$1" = buildx ] && echo {DIGEST}\nexit 0\n', encoding="utf-8"
+        )
         program.chmod(0o755)
     return calls
 
 
-def build(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+def build(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", **variables}
     command = [str(FOLDER / "build.sh"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
 
 
-def test_script_builds_the_image_on_the_other_and_pushes_it_before_the_template_names_it(tmp_path: Path) -> None:
+def test_script_builds_the_image_on_the_others_and_pushes_it_before_the_template_names_it(tmp_path: Path) -> None:
     calls = record_calls(tmp_path)
-    done = build(tmp_path, "example.com/embed:1", "gs://example/embed.json")
+    done = build(tmp_path, "example.com/embed:1", "gs://example/embed.json", LAUNCHER_TAG="20260122_RC00")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"BEAM_IMAGE={BEAM}", f"LAUNCHER_IMAGE={LAUNCHER}"]
+    looked_up = "docker buildx imagetools inspect {} --format {{{{.Manifest.Digest}}}}"
     assert calls.read_text(encoding="utf-8").splitlines() == [
+        looked_up.format(BEAM_TAG),
+        looked_up.format(LAUNCHER_TAG),
         "docker build -f deploy/Dockerfile --build-arg EXTRAS=gcp -t example.com/embed:1-base .",
         "docker build -f deploy/dataflow/Dockerfile --build-arg SHELFMARK_IMAGE=example.com/embed:1-base "
-        "-t example.com/embed:1 .",
+        f"--build-arg BEAM_IMAGE={BEAM} --build-arg LAUNCHER_IMAGE={LAUNCHER} -t example.com/embed:1 .",
         "docker push example.com/embed:1",
         "gcloud dataflow flex-template build gs://example/embed.json --image example.com/embed:1 "
         "--sdk-language PYTHON --metadata-file deploy/dataflow/metadata.json",
     ]
 
 
+def test_script_repeats_a_build_from_the_images_of_an_earlier_one(tmp_path: Path) -> None:
+    calls = record_calls(tmp_path)
+    images = {"BEAM_IMAGE": BEAM, "LAUNCHER_IMAGE": LAUNCHER}
+    done = build(tmp_path, "example.com/embed:1", "gs://example/embed.json", **images)
+    assert done.returncode == 0, done.stderr
+    lines = calls.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if "inspect" in line]
+    assert f"--build-arg BEAM_IMAGE={BEAM} --build-arg LAUNCHER_IMAGE={LAUNCHER} " in lines[1]
+
+
 @pytest.mark.parametrize("arguments", [[], ["example.com/embed:1"], ["example.com/embed:1", "/srv/embed.json"]])
 def test_script_refuses_what_it_cannot_build(tmp_path: Path, arguments: list[str]) -> None:
     calls = record_calls(tmp_path)
-    done = build(tmp_path, *arguments)
+    done = build(tmp_path, *arguments, LAUNCHER_TAG="20260122_RC00")
     assert done.returncode == 2
     assert "expected an image's name and a gs:// path" in done.stderr
+    assert not calls.exists()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"LAUNCHER_TAG": "latest"}, {"LAUNCHER_IMAGE": LAUNCHER_TAG, "BEAM_IMAGE": BEAM}],
+    ids=["no tag", "latest", "no digest"],
+)
+def test_script_refuses_a_launcher_that_may_move(tmp_path: Path, variables: dict[str, str]) -> None:
+    calls = record_calls(tmp_path)
+    done = build(tmp_path, "example.com/embed:1", "gs://example/embed.json", **variables)
+    assert done.returncode == 2
+    assert "expected LAUNCHER_TAG" in done.stderr or "expected an image by digest" in done.stderr
     assert not calls.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,33 @@ def test_pod_writes_only_where_the_image_expects_it() -> None:
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp", "/var/cache/shelfmark"}
     assert "HOME=/var/cache/shelfmark " in recipe
     assert f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n" in recipe
+
+
+@pytest.mark.parametrize("overlay", ["base", "volume"])
+def test_policy_of_the_network_finds_the_run_and_not_the_server(tmp_path: Path, overlay: str) -> None:
+    lines = ["resources:", f"  - {os.path.relpath(FOLDER / overlay, tmp_path)}"]
+    lines += ["components:", f"  - {os.path.relpath(FOLDER / 'network-policy', tmp_path)}"]
+    (tmp_path / "kustomization.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    by_kind = {document["kind"]: document for document in kustomize(tmp_path)}
+    validate(by_kind["NetworkPolicy"])
+    selector = by_kind["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"]
+    pod = by_kind["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    assert selector.items() <= pod.items()
+    (server,) = load("serve/base/kustomization.yaml")["labels"]
+    assert not selector.items() <= server["pairs"].items()
+
+
+@pytest.mark.parametrize("policy", ["network-policy", "serve/network-policy"])
+def test_policy_of_the_network_lets_out_names_and_public_https_only(policy: str) -> None:
+    spec = load(f"{policy}/network-policy.yaml")["spec"]
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    names, world = spec["egress"]
+    assert {(port["port"], port["protocol"]) for port in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert world["ports"] == [{"port": 443, "protocol": "TCP"}]
+    refused = [ipaddress.ip_network(inner) for peer in world["to"] for inner in peer["ipBlock"]["except"]]
+    for address in ("169.254.169.254", "fd00:ec2::254", "fe80::1", "10.0.0.1", "172.31.0.1", "192.168.1.1"):
+        assert any(ipaddress.ip_address(address) in network for network in refused), address
+
+
+def test_nothing_reaches_the_run() -> None:
+    assert "ingress" not in load("network-policy/network-policy.yaml")["spec"]
