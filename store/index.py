@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 from store.errors import GateRefused, StoreError, UserError
+from store.inner_paths import inner_path
 from store.location import Store
-from store.snapshot import MANIFEST, SNAPSHOT_NAME, manifest_json
+from store.snapshot import MANIFEST, SNAPSHOT_NAME, check_name, manifest_json
 
 INDEX_FORMAT_VERSION = 1
 
@@ -23,11 +24,18 @@ class IndexFile:
         path: Relative to the version's folder.
         bytes: Its size.
         sha256: Hex digest of its content.
+
+    Raises:
+        StoreError: The path leads out of the folder.
     """
 
     path: str
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Checks the path, which may come from a file."""
+        inner_path(self.path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +83,9 @@ class IndexManifest:
             fields["shards"] = tuple(fields["shards"])
             fields["files"] = tuple(IndexFile(**file) for file in fields["files"])
             manifest = cls(**fields)
+            check_name(manifest.snapshot, StoreError)
+            for shard in manifest.shards:
+                inner_path(shard["name"])
             _ = manifest.meets_target  # without both numbers nobody can tell whether it may be published
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"not an index manifest: {error!r}") from error
@@ -82,8 +93,12 @@ class IndexManifest:
 
 
 def version_folder(version: str) -> str:
-    """Where a version lies, relative to its store."""
-    return f"indexes/{version}"
+    """Where a version lies, relative to its store.
+
+    Raises:
+        UserError: It is no version's name.
+    """
+    return f"indexes/{check_name(version)}"
 
 
 def list_versions(store: Store) -> list[str]:
