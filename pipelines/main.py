@@ -87,6 +87,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
     from pipelines.runs import run_runs
     from pipelines.search import run_search
     from pipelines.serve import run_serve
+    from pipelines.unlock import run_unlock
     from pipelines.versions import run_prune, run_rollback, run_versions
 
     commands = {
@@ -96,6 +97,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
         "rollback": run_rollback,
         "prune": run_prune,
         "runs": run_runs,
+        "unlock": run_unlock,
         "serve": run_serve,
     }
     return commands[flags.command](flags)

@@ -87,7 +87,7 @@ class IndexManifest:
             for shard in manifest.shards:
                 inner_path(shard["name"])
             _ = manifest.meets_target  # without both numbers nobody can tell whether it may be published
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"not an index manifest: {error!r}") from error
         return manifest
 

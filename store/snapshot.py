@@ -124,7 +124,7 @@ class SnapshotManifest:
             for name in filter(None, (fields["snapshot"], fields["previous_snapshot"])):
                 check_name(name, StoreError)
             return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"not a snapshot manifest: {error!r}") from error
 
 

@@ -89,6 +89,12 @@ def test_no_manifest_lists_a_path_that_leaves(path):
         IndexManifest.from_json(index_json(shards=[{"name": path, "rows": 1}]))
 
 
+def test_a_manifest_nested_without_end_is_no_manifest():
+    for kind in (SnapshotManifest, IndexManifest, RunRecord):
+        with pytest.raises(StoreError, match=r"^not a"):
+            kind.from_json(b"[" * 100_000)
+
+
 NO_NAMES = ["..", "../..", "", "x", f"{name_of(1)}/..", f"{name_of(1)}\n", name_of(1).replace("1", "\u0661"), None, 3]
 
 
