@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from store.errors import GateRefused, StoreError, UserError
-from store.inner_paths import inner_path
+from store.inner_paths import inner_path, locate
 from store.location import Store
 from store.snapshot import MANIFEST, SNAPSHOT_NAME, check_name, manifest_json
 
@@ -153,7 +153,7 @@ def read_index_manifest(store: Store, version: str) -> IndexManifest:
     """
     path = f"{version_folder(version)}/{MANIFEST}"
     try:
-        manifest = IndexManifest.from_json(store.read(path))
+        manifest = IndexManifest.from_json(store.read(locate(store, version_folder(version), MANIFEST)))
     except FileNotFoundError as error:
         raise UserError(f"no version {version} in {store.uri}; see shelfmark versions --store {store.uri}") from error
     except StoreError as error:

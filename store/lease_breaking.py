@@ -80,10 +80,13 @@ def _clock(holder: Holder | None, now: datetime.datetime) -> str:
 
 
 def _write_released(store: Store, path: str, found: Versioned, holder: Holder | None, now: datetime.datetime) -> None:
-    spoken = now.isoformat()
-    nobody = Holder(uuid.uuid4().hex, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=True)
-    if holder is not None:  # whatever else a lease says stays as it was
-        own = {name: getattr(nobody, name) for name in ("owner", "host", "pid", "acquired_at", "heartbeat_at")}
-        nobody = dataclasses.replace(holder, **own, life_s=LIFE_S, released=True)
+    spoken, owner = now.isoformat(), uuid.uuid4().hex
+    if holder is None:
+        nobody = Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=True)
+    else:  # whatever else a lease says stays as it was
+        nobody = dataclasses.replace(
+            holder, owner=owner, host=this_host(), pid=os.getpid(), acquired_at=spoken, heartbeat_at=spoken
+        )
+        nobody = dataclasses.replace(nobody, life_s=LIFE_S, released=True)
     if write_if(store, path, nobody.to_json(), found.token) is None:
         raise StoreError(f"{store.full_path(path)}: somebody else wrote the lease at the same time; look again")

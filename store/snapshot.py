@@ -10,6 +10,7 @@ import secrets
 from typing import Any
 
 from store.errors import StoreError, UserError
+from store.inner_paths import locate
 from store.location import Store
 from store.parts import PartFile
 from store.schema import FORMAT_VERSION
@@ -172,7 +173,7 @@ def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
     """
     path = f"{snapshot_folder(snapshot)}/{MANIFEST}"
     try:
-        manifest = SnapshotManifest.from_json(store.read(path))
+        manifest = SnapshotManifest.from_json(store.read(locate(store, snapshot_folder(snapshot), MANIFEST)))
         if manifest.snapshot != snapshot:
             raise StoreError(f"expected snapshot {snapshot}, found {manifest.snapshot}")
         return manifest

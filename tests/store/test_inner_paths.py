@@ -228,3 +228,17 @@ def test_a_version_whose_manifest_was_written_to_leave_is_not_opened(tmp_path):
     )
     with pytest.raises(StoreError, match="stays inside its folder"):
         read_index_manifest(store, version)
+
+
+def test_a_manifest_that_is_a_link_out_of_its_folder_is_not_read(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    for path, read in (
+        (version_folder(add_version(store, 1)), read_index_manifest),
+        (snapshot_folder(add_snapshot(store, 1)), read_manifest),
+    ):
+        manifest = Path(store.uri, path, "manifest.json")
+        read(store, name_of(1))
+        moved = manifest.rename(tmp_path / "elsewhere.json")
+        manifest.symlink_to(moved)
+        with pytest.raises(StoreError, match="a link that leads out"):
+            read(store, name_of(1))
