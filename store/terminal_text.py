@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 
-# C0, DEL, C1; line and paragraph separators; bidirectional embeddings, overrides and isolates; lone surrogates.
-_CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-_IN_LINE = re.compile(f"[{_CONTROLS}]")
-_IN_TEXT = re.compile(f"(?![\n\t])[{_CONTROLS}]")
+# C0 without tab and line feed, DEL, C1; line and paragraph separators; bidirectional controls; lone surrogates.
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_IN_LINE = re.compile(f"[\t\n{_CONTROLS}]")
+_IN_TEXT = re.compile(f"[{_CONTROLS}]")
 
 
 def one_line(words: str) -> str:
