@@ -151,9 +151,13 @@ def read_index_manifest(store: Store, version: str) -> IndexManifest:
         UserError: There is no such version.
         StoreError: Its manifest cannot be read.
     """
-    path = f"{version_folder(version)}/{MANIFEST}"
     try:
-        manifest = IndexManifest.from_json(store.read(locate(store, version_folder(version), MANIFEST)))
+        folder = version_folder(version)
+    except UserError as error:
+        raise UserError(f"no version {version} in {store.uri}: {error}") from error
+    path = f"{folder}/{MANIFEST}"
+    try:
+        manifest = IndexManifest.from_json(store.read(locate(store, folder, MANIFEST)))
     except FileNotFoundError as error:
         raise UserError(f"no version {version} in {store.uri}; see shelfmark versions --store {store.uri}") from error
     except StoreError as error:

@@ -171,9 +171,13 @@ def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
         UserError: There is no such snapshot.
         StoreError: Its manifest cannot be read.
     """
-    path = f"{snapshot_folder(snapshot)}/{MANIFEST}"
     try:
-        manifest = SnapshotManifest.from_json(store.read(locate(store, snapshot_folder(snapshot), MANIFEST)))
+        folder = snapshot_folder(snapshot)
+    except UserError as error:
+        raise UserError(f"no snapshot {snapshot} in {store.uri}: {error}") from error
+    path = f"{folder}/{MANIFEST}"
+    try:
+        manifest = SnapshotManifest.from_json(store.read(locate(store, folder, MANIFEST)))
         if manifest.snapshot != snapshot:
             raise StoreError(f"expected snapshot {snapshot}, found {manifest.snapshot}")
         return manifest
