@@ -124,7 +124,8 @@ def decode_picture(data: bytes, options: DecodeOptions, crop: Box | None = None)
 
     Raises:
         Rejected: As the module's docstring lists.
-        ValueError: The crop is empty or beside the picture. Nothing else is raised, save MemoryError.
+        ValueError: The crop is empty or beside the picture.
+        MemoryError, ShortageError: It is this process that ran short. Nothing else is raised.
     """
     small, width, height = _decode(data, options, crop)
     return Picture(_on_canvas(over_white(small), options.image_size), width, height)

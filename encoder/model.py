@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.backbones import build_model, find_backbone, preprocess_input
+from encoder.plain_hdf5 import check_plain_hdf5
 from encoder.precision import MIN_COSINE, check_precision, fastest_precision
 from encoder.spec import EncoderSpec
 from encoder.tensorflow import has_gpu, tensorflow
@@ -215,6 +216,7 @@ def _load_model(spec: EncoderSpec, weights_path: Path) -> Any:
     """The spec's Keras model with its weights, checked."""
     model = build_model(find_backbone(spec.backbone), spec.image_size, spec.precision)
     try:
+        check_plain_hdf5(weights_path)
         model.load_weights(weights_path)
     except (OSError, ValueError, KeyError) as error:
         detail = " ".join(str(error).split())

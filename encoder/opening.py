@@ -20,6 +20,7 @@ from PIL import (
 
 from encoder import formats
 from store.rejects import Reason, Rejected
+from store.shortage import Lack, ShortageError, shortage_of
 
 # Pillow's own limit is one global for the process and only warns; decode_picture checks each header by its options.
 # Damaged metadata makes Pillow warn and log: the store keeps the reject, the console stays quiet. Set here, once,
@@ -73,6 +74,7 @@ def open_picture(name: str, data: bytes) -> ImageFile.ImageFile:
 
     Raises:
         Rejected: TRUNCATED, UNSUPPORTED_FORMAT or NOT_AN_IMAGE.
+        ShortageError, MemoryError: It is this process that has too little memory.
     """
     stream = _Stream(data)
     try:
@@ -80,6 +82,7 @@ def open_picture(name: str, data: bytes) -> ImageFile.ImageFile:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever a hostile header makes them trip over
+        _refuse_own(error)
         if formats.is_cut_short(name, data, stream.ran_dry):
             reason, wanted = Reason.TRUNCATED, "a complete header"
         elif _is_lacking(error):
@@ -94,11 +97,23 @@ def open_picture(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 def load_failure(name: str, error: Exception) -> Rejected:
-    """The reject for what Pillow raised while it loaded the pixels of a picture of format `name`."""
+    """The reject for what Pillow raised while it loaded the pixels of a picture of format `name`.
+
+    Raises:
+        ShortageError: It is this process that has too little memory or room for temporary files.
+    """
+    _refuse_own(error)
     lacking = _is_lacking(error)
     reason = Reason.UNSUPPORTED_FORMAT if lacking else Reason.TRUNCATED
     wanted = "a variant that is decoded here" if lacking else "complete pixel data"
     return Rejected(reason, f"{name}: expected {wanted}, found: {_one_line(error)}")
+
+
+def _refuse_own(error: Exception) -> None:
+    """Pillow says in words alone that one of its decoders could not allocate."""
+    shortage = ShortageError.of(Lack.MEMORY) if "out of memory" in str(error).lower() else shortage_of(error)
+    if shortage is not None:
+        raise shortage from error
 
 
 def _is_lacking(error: Exception) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -24,14 +25,24 @@ from encoder.model import (
 from encoder.precision import MIN_COSINE, check_precision
 from encoder.spec import EncoderSpec
 from store.errors import StoreError
+from store.inner_paths import locate
 from store.location import Store
+
+_WEIGHTS, _SUFFIX = "weights", ".weights.h5"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def weights_path(sha256: str) -> str:
-    """Where weights lie, relative to the store."""
-    return f"weights/{sha256}.weights.h5"
+    """Where weights lie, relative to the store.
+
+    Raises:
+        StoreError: It is no SHA-256 in hex, and could lead anywhere.
+    """
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise StoreError(f"weights_sha256: expected 64 hex digits, found {sha256!r:.80}")
+    return f"{_WEIGHTS}/{sha256}{_SUFFIX}"
 
 
 def publish_weights(store: Store, local: Path, sha256: str) -> None:
@@ -50,15 +61,17 @@ def fetch_weights(store: Store, sha256: str) -> Path:
 
     Raises:
         FileNotFoundError: The store has no such weights.
+        StoreError: The digest is none, or the file is a link that leads out of the store's weights.
     """
-    direct = Path(store.full_path(weights_path(sha256)))
-    if "://" not in store.uri and direct.is_file():
+    path = locate(store, _WEIGHTS, Path(weights_path(sha256)).name)
+    direct = store.local_path(path)
+    if direct is not None and direct.is_file():
         return direct
-    cached = Path(tempfile.gettempdir()) / "shelfmark-weights" / f"{sha256}.weights.h5"
+    cached = Path(tempfile.gettempdir()) / "shelfmark-weights" / f"{sha256}{_SUFFIX}"
     if not cached.is_file():
         cached.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=cached.parent)
-        with os.fdopen(descriptor, "wb") as target, store.open(weights_path(sha256)) as source:
+        with os.fdopen(descriptor, "wb") as target, store.open(path) as source:
             shutil.copyfileobj(source, target)
         os.replace(partial, cached)
     return cached

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from store.errors import UserError
+from encoder.plain_hdf5 import check_plain_hdf5
+from store.errors import StoreError, UserError
+from store.inner_paths import inner_path
 
 # A layer's name and its weights, each an h5py dataset: shape now, numbers when asked.
 _StoredLayer = tuple[str, list[Any]]
@@ -24,8 +26,8 @@ def fill_from_file(model: Any, path: Path, backbone: str) -> None:
     """Gives a headless model the weights in a file, with or without a classification head.
 
     Raises:
-        UserError: The file is missing, damaged, holds a Lambda layer, or is of another model; for that last, the
-            message names the first weight whose shape differs.
+        UserError: The file is missing, damaged, holds a Lambda layer, names other files, or is of another model; for
+            that last, the message names the first weight whose shape differs.
     """
     if not path.is_file():
         raise UserError(f"--weights: expected imagenet, random or a file, found no file {path}")
@@ -33,7 +35,9 @@ def fill_from_file(model: Any, path: Path, backbone: str) -> None:
         with _opened(path) as file:
             fill = _fill_from_old if "layer_names" in _old_root(file).attrs else _fill_from_new
             fill(model, file, _Refusal(path, backbone, model))
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except StoreError as error:
+        raise UserError(f"--weights {path}: {error}") from error
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, zipfile.BadZipFile) as error:
         detail = " ".join(str(error).split())
         raise UserError(
             f"--weights {path}: expected a .weights.h5, .h5 or .keras file, could not read it: {detail}"
@@ -62,8 +66,11 @@ def _opened(path: Path) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if zipfile.is_zipfile(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
+            for name in archive.namelist():
+                inner_path(name.removesuffix("/"))
             _refuse_lambda(path, archive.read("config.json"))
             path = Path(archive.extract("model.weights.h5", stack.enter_context(tempfile.TemporaryDirectory())))
+        check_plain_hdf5(path)
         yield stack.enter_context(h5py.File(path, "r"))
 
 

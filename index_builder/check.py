@@ -15,6 +15,7 @@ from index_builder.truth import TIES, ExactSearch, Queries, recall
 from index_builder.tuning import without_own
 from store.errors import GateRefused, UserError
 from store.index import version_folder
+from store.inner_paths import locate
 from store.location import Store
 from store.publication import current_version
 from store.snapshot import read_manifest
@@ -65,7 +66,7 @@ def check_index(store: Store, version: str | None, say: Callable[[str], None] = 
     searcher = Searcher.open(store.uri, name, verify=True)
     manifest = searcher.manifest
     snapshot = SnapshotRows(store, read_manifest(store, manifest.snapshot))
-    with store.open(f"{version_folder(name)}/{RECALL_FILE}") as file:
+    with store.open(locate(store, version_folder(name), RECALL_FILE)) as file:
         rows = pq.read_table(file)["query_row"].to_numpy()
     queries = Queries(rows, snapshot.vectors(rows))
     k = int(manifest.recall["k"])

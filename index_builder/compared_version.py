@@ -102,7 +102,7 @@ class ComparedVersion:
         starts = np.cumsum([0, *(part.rows for part in snapshot.parts)])
         bounds = np.searchsorted(rising, starts)
         wanted = [
-            (f"{snapshot_folder(snapshot.snapshot)}/{part.path}", rising[a:b] - start)
+            (snapshot_folder(snapshot.snapshot), part.path, rising[a:b] - start)
             for part, start, a, b in zip(snapshot.parts, starts, bounds[:-1], bounds[1:], strict=False)
             if a < b
         ]
@@ -149,10 +149,11 @@ class ComparedVersion:
         return answers
 
 
-def _read_identity(store: Store, path: str, rows: Int64) -> pa.Table:
+def _read_identity(store: Store, folder: str, file: str, rows: Int64) -> pa.Table:
     """image_id and content_sha256 of rows of one part, given by rising numbers within it."""
     columns = ["image_id", "content_sha256"]
-    with as_store_error("read", store.full_path(path)), open_part(store, path) as parquet:
+    full = store.full_path(f"{folder}/{file}")
+    with as_store_error("read", full), open_part(store, folder, file) as parquet:
         meta = parquet.metadata
         starts = np.cumsum([0, *(meta.row_group(number).num_rows for number in range(meta.num_row_groups))])
         bounds = np.searchsorted(rows, starts)

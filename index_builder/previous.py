@@ -20,6 +20,7 @@ from index_builder.searcher import PROJECTION_FILE
 from index_builder.tuning import Trial, pareto
 from store.errors import StoreError
 from store.index import IndexManifest, read_index_manifest, version_folder
+from store.inner_paths import locate
 from store.location import Store
 
 Float32 = npt.NDArray[np.float32]
@@ -131,7 +132,7 @@ def near_trials(manifest: IndexManifest) -> tuple[Trial, ...]:
 
 
 def _read_projection(store: Store, manifest: IndexManifest) -> Float32:
-    path = f"{version_folder(manifest.version)}/{PROJECTION_FILE}"
+    path = locate(store, version_folder(manifest.version), PROJECTION_FILE)
     listed = [file.sha256 for file in manifest.files if file.path == PROJECTION_FILE]
     try:
         data = store.read(path)

@@ -93,28 +93,28 @@ class SnapshotRows:
         groups: list[_RowGroup] = []
         start = 0
         for file in self.manifest.parts:
-            path = f"{self._folder}/{file.path}"
-            with open_part(self._store, path) as parquet:
-                self._check_part(path, parquet.schema_arrow)
+            with open_part(self._store, self._folder, file.path) as parquet:
+                self._check_part(file.path, parquet.schema_arrow)
                 for number in range(parquet.metadata.num_row_groups):
                     rows = parquet.metadata.row_group(number).num_rows
-                    groups.append(_RowGroup(path, number, start, rows))
+                    groups.append(_RowGroup(file.path, number, start, rows))
                     start += rows
         return groups
+
+    def _full_path(self, path: str) -> str:
+        return self._store.full_path(f"{self._folder}/{path}")
 
     def _check_part(self, path: str, schema: pa.Schema) -> None:
         expected = str(self.manifest.encoder["fingerprint"])
         found = (schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode()
         if found != expected:
             raise StoreError(
-                f"{self._store.full_path(path)}: expected embeddings of encoder {expected[:12]}, found "
+                f"{self._full_path(path)}: expected embeddings of encoder {expected[:12]}, found "
                 f"{found[:12] or 'none named'}; embeddings of two encoders are never mixed; embed the catalog again"
             )
         dimension = schema.field("embedding").type.list_size
         if dimension != self.embedding_dim:
-            raise StoreError(
-                f"{self._store.full_path(path)}: expected {self.embedding_dim} dimensions, found {dimension}"
-            )
+            raise StoreError(f"{self._full_path(path)}: expected {self.embedding_dim} dimensions, found {dimension}")
 
     def batches(self, start: int = 0, stop: int | None = None, *, ids: bool = True) -> Iterator[Batch]:
         """Rows start to stop, at most 2,048 at a time; `ids` False leaves out all columns but the embedding.
@@ -130,7 +130,7 @@ class SnapshotRows:
             if group.start + group.rows <= start or group.start >= stop:
                 continue
             if group.path != path:
-                path, parquet = group.path, open_part(self._store, group.path)
+                path, parquet = group.path, open_part(self._store, self._folder, group.path)
             assert parquet is not None
             yield from self._read_group(parquet, group, start, stop, _COLUMNS if ids else ["embedding"])
 
@@ -138,7 +138,7 @@ class SnapshotRows:
         self, parquet: pq.ParquetFile, group: _RowGroup, start: int, stop: int, columns: list[str]
     ) -> Iterator[Batch]:
         at = group.start
-        with as_store_error("read", self._store.full_path(group.path)):
+        with as_store_error("read", self._full_path(group.path)):
             for part in parquet.iter_batches(BATCH_ROWS, row_groups=[group.number], columns=columns, use_threads=False):
                 first, last = max(start - at, 0), min(stop - at, part.num_rows)
                 if first < last:
@@ -152,10 +152,10 @@ class SnapshotRows:
         vectors: Float32 = flat.to_numpy().reshape(-1, self.embedding_dim)
         norms = np.einsum("ij,ij->i", vectors, vectors)
         if not np.isfinite(norms).all():
-            raise StoreError(f"{self._store.full_path(path)}: expected finite embeddings, found NaN or infinity")
+            raise StoreError(f"{self._full_path(path)}: expected finite embeddings, found NaN or infinity")
         if np.abs(norms - 1).max() > _NORM_TOLERANCE:
             wrong = float(norms[np.abs(norms - 1).argmax()]) ** 0.5
-            raise StoreError(f"{self._store.full_path(path)}: expected embeddings of length 1, found {wrong:.3g}")
+            raise StoreError(f"{self._full_path(path)}: expected embeddings of length 1, found {wrong:.3g}")
         return vectors
 
     def sample(self, count: int, seed: int) -> tuple[npt.NDArray[np.int64], Float32]:

@@ -21,11 +21,13 @@ import numpy.typing as npt
 
 from index_builder.plan import LEAST_ROWS_PER_LEAF, hash_blocks
 from store.errors import StoreError, UserError
+from store.inner_paths import inner_path, refuse_links
 
 Float32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 _ASSETS = "scann_assets.pbtxt"
+_ASSET = re.compile(r'assets \{\n  asset_type: ([A-Z0-9_]+)\n  asset_path: "([^"\\\n]+)"\n\}\n')
 _ANISOTROPIC_THRESHOLD = 0.2
 _KMEANS_ITERATIONS = 10
 
@@ -123,9 +125,7 @@ class Tree:
             StoreError: ScaNN cannot read it.
         """
         scann = _scann()
-        assets = (folder / _ASSETS).read_text(encoding="utf-8")
-        quoted = str(folder.resolve()).replace("\\", "\\\\").replace('"', '\\"')
-        located = assets.replace('asset_path: "', f'asset_path: "{quoted}/')
+        located = _located_assets(folder)
         try:
             with _silent():
                 return cls(scann.ScannSearcher(scann.scann_pybind.ScannNumpy(str(folder), located)), rows)
@@ -152,6 +152,21 @@ class Tree:
         """`search` for float32[q, d] queries: uint32[q, count] and float32[q, count], NaN where there is less."""
         found: tuple[npt.NDArray[Any], Float32] = self._searcher.search_batched(queries, count, first, leaves)
         return found
+
+
+def _located_assets(folder: Path) -> str:
+    """What a saved tree says it is made of, each file by its absolute path.
+
+    Raises:
+        StoreError: It is not what `Tree.save` writes, or names a file elsewhere: ScaNN would open any.
+    """
+    said = (folder / _ASSETS).read_text(encoding="utf-8")
+    if not re.fullmatch(rf"(?:{_ASSET.pattern})*", said):
+        raise StoreError(f"{folder / _ASSETS}: expected a list of ScaNN's files, found {said!r:.80}")
+    for _, name in _ASSET.findall(said):
+        refuse_links(folder, inner_path(name))
+    quoted = str(folder.resolve()).replace("\\", "\\\\").replace('"', '\\"')
+    return said.replace('asset_path: "', f'asset_path: "{quoted}/')
 
 
 def _config(dimension: int, neighbours: int, options: TreeOptions) -> str:

@@ -17,6 +17,7 @@ from store import disk
 from store.building import BUILDING_FILE
 from store.errors import StoreError
 from store.index import IndexFile, IndexManifest, version_folder
+from store.inner_paths import inner_path, locate, refuse_links, refuse_links_below
 from store.location import Store, as_store_error
 
 _HASH_BYTES = 1 << 22
@@ -72,7 +73,7 @@ def fetch_missing(store: Store, path: str, folder: Path) -> None:
     if store.local_path(path) is not None:
         return
     for name in store.list(path):
-        inner = f"{path}/{name}"
+        inner = f"{path}/{inner_path(name)}"
         if name == BUILDING_FILE:
             continue
         if store.size_bytes(inner) is None:
@@ -107,20 +108,23 @@ def open_version(store: Store, manifest: IndexManifest, *, verify: bool = False)
             (ScaNN) or mix up ids.
 
     Raises:
-        StoreError: A file is missing, cut short, or, when verifying, changed.
+        StoreError: A file is missing, cut short, leads out of the version's folder, or, when verifying, changed.
     """
     path = version_folder(manifest.version)
     direct = store.local_path(path)
     if direct is not None:
         for file in manifest.files:
-            _check(store.full_path(f"{path}/{file.path}"), direct / file.path, file, verify or not _is_large(file))
+            name = store.full_path(locate(store, path, file.path))
+            _check(name, direct / file.path, file, verify or not _is_large(file))
+        refuse_links_below(direct)
         return direct
     folder = _copies() / manifest.version
     use = _start_use(folder)
     try:
         with _downloading(folder):
             for file in manifest.files:
-                _complete(store, f"{path}/{file.path}", folder / file.path, file, verify)
+                _complete(store, locate(store, path, file.path), folder, file, verify)
+            refuse_links_below(folder)
     except BaseException:
         os.close(use)
         raise
@@ -183,9 +187,10 @@ def _downloading(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _complete(store: Store, path: str, local: Path, file: IndexFile, verify: bool) -> None:
-    """Makes sure that a copy of a file is there and good."""
-    name = store.full_path(path)
+def _complete(store: Store, path: str, folder: Path, file: IndexFile, verify: bool) -> None:
+    """Makes sure that a copy of a file is there, in the folder of copies and nowhere else, and good."""
+    name, local = store.full_path(path), folder / file.path
+    refuse_links(folder, file.path)
     try:
         _check(name, local, file, verify or not _is_large(file))
     except StoreError:  # not there yet, or this machine's copy is what is damaged

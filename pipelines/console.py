@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 import time
 import types
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
+from store.terminal_text import one_line, plain_json, plain_text
 from transforms.progress import Progress, ProgressFile
 
 _TERMINAL_EVERY_S = 0.5
@@ -20,17 +24,50 @@ LOG = logging.getLogger("shelfmark")
 def quiet_libraries(verbose: bool) -> None:
     """Sends Shelfmark's own messages to stderr and, unless `verbose`, silences every library's."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_PlainFormatter("%(message)s"))
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     if verbose:
-        logging.basicConfig(level=logging.INFO)
+        of_libraries = logging.StreamHandler()
+        of_libraries.setFormatter(_PlainFormatter(logging.BASIC_FORMAT))
+        logging.basicConfig(level=logging.INFO, handlers=[of_libraries])
         return
     warnings.simplefilter("ignore")
     logging.getLogger().setLevel(logging.CRITICAL)
     for name in ("apache_beam", "absl", "tensorflow", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Log lines hold what catalogs, servers and damaged files say."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with its traceback where it has one."""
+        return plain_text(super().format(record))
+
+
+def show(text: str) -> None:
+    """Prints text for a person on stdout: what is printed goes through here or `show_document`."""
+    print(plain_text(text))
+
+
+def show_document(document: Any) -> None:
+    """Prints one JSON document on stdout; it is equal to the one given, also where stdout is a terminal."""
+    print(plain_json(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def align(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
+    """A line to each row, its cells in columns; no cell can break out of its own.
+
+    Args:
+        rows: As many cells in each; the first are the headings.
+        numbers: All columns but the first are set flush right.
+    """
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    set_flush = str.rjust if numbers else str.ljust
+    return ["  ".join([name.ljust(first), *map(set_flush, values, others)]).rstrip() for name, *values in cells]
 
 
 def describe_progress(progress: Progress, now_s: float) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.console import LOG
+from pipelines.console import LOG, show, show_document
 from pipelines.flag_types import Commands, add_output_flags, positive
 from store.errors import UserError
 
@@ -77,7 +77,7 @@ class Demo:
         LOG.info(f"To search with pictures of your own: {_shelfmark()} serve --store {store}")
         LOG.info("and open http://127.0.0.1:8080 in a browser; docs/serving.md has the same as an API.")
         if flags.format == "json":
-            print(json.dumps(self._documents, indent=2, ensure_ascii=False))
+            show_document(self._documents)
         return 0
 
     def _embed(self, arguments: list[str]) -> None:
@@ -104,7 +104,7 @@ class Demo:
             self._run([command, *arguments, "--format", "json"])
         document = self._documents[command] = json.loads(printed.getvalue())
         if shown is not None and self._flags.format != "json":
-            print(shown(document))
+            show(shown(document))
 
 
 def _shelfmark() -> str:

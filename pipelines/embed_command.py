@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from encoder.decode import RESIZE_MODES, DecodeOptions
 from encoder.source import PRECISIONS, KerasEncoderSource
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
-from pipelines.console import LOG
+from pipelines.console import LOG, show, show_document
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive, ratio, seconds
 from pipelines.incremental import choose_previous
 from pipelines.summary import snapshot_document, snapshot_table
@@ -132,9 +131,9 @@ def run_embed(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     store = Store(flags.store)
     manifest = embed_catalog(flags, beam_flags, store)
     if flags.format == "json":
-        print(json.dumps(snapshot_document(store, manifest), indent=2, ensure_ascii=False))
+        show_document(snapshot_document(store, manifest))
     else:
-        print(snapshot_table(store, manifest))
+        show(snapshot_table(store, manifest))
     return 0
 
 

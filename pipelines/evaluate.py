@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +14,12 @@ import numpy.typing as npt
 from index_builder.evaluation_page import ConfusedPair, evaluation_html
 from index_builder.metrics import Evaluation, measure_retrieval
 from index_builder.searcher import Searcher
+from pipelines.console import align, show, show_document
 from pipelines.flag_types import Commands, add_output_flags, positive
 from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_catalog, queries_from_index
 from pipelines.search import open_searcher
 from store.location import Store
+from store.terminal_text import one_line
 
 MAX_QUERIES = 10_000
 
@@ -98,11 +99,11 @@ def run_evaluate(flags: argparse.Namespace) -> int:
             "catalog": flags.queries,
             **evaluation.to_dict(),
         }
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        show_document(document)
     else:
         about = _about(flags, searcher)
-        print("\n".join(f"{name:<14}{value}" for name, value in about.items()))
-        print(f"\n{table(evaluation)}")
+        show("\n".join(f"{name:<14}{one_line(value)}" for name, value in about.items()))
+        show(f"\n{table(evaluation)}")
     return 0
 
 
@@ -161,11 +162,7 @@ def table(evaluation: Evaluation) -> str:
     for label, quality in worst_first[:_SHOWN_LABELS]:
         estimates = (quality.precision_at_1, quality.recall_at_k, quality.map_at_k)
         rows.append([label, f"{quality.queries:,}", *(f"{estimate.value:.3f}" for estimate in estimates)])
-    first, *others = [len(max(column, key=len)) for column in zip(*rows, strict=True)]
-    lines.append("")
-    for label, *numbers in rows:
-        padded = (number.rjust(width) for number, width in zip(numbers, others, strict=True))
-        lines.append("  ".join([label.ljust(first), *padded]))
+    lines += ["", *align(rows, numbers=True)]
     if len(worst_first) > _SHOWN_LABELS:
         lines.append(f"and {len(worst_first) - _SHOWN_LABELS:,} better labels; --format json has them all")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from pipelines.reindex import add_reindex
 from pipelines.runs import add_runs
 from pipelines.search import add_search
 from pipelines.serve import add_serve
+from pipelines.unlock import add_unlock
 from pipelines.versions import add_prune, add_rollback, add_versions
 
 
@@ -37,6 +38,7 @@ def build_parser() -> Parser:
         add_prune,
         add_reindex,
         add_runs,
+        add_unlock,
         add_serve,
     ):
         add(commands)

@@ -7,7 +7,7 @@ import functools
 import json
 from typing import Any
 
-from pipelines.console import LOG
+from pipelines.console import LOG, show, show_document
 from pipelines.flag_types import Commands, Parser, add_output_flags, positive, recall_target, size_bytes
 from store.errors import UserError
 from store.index import IndexManifest, version_folder
@@ -107,7 +107,10 @@ def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         thumbnails_of=functools.partial(open_snapshot_thumbnails, store),
         over_rollback=flags.publish,
     )
-    print(_document(store, manifest) if flags.format == "json" else index_table(store, manifest))
+    if flags.format == "json":
+        show_document(_document(store, manifest))
+    else:
+        show(index_table(store, manifest))
     return 0
 
 
@@ -119,15 +122,16 @@ def _check(flags: argparse.Namespace, store: Store) -> int:
         f"{checked.version}: every file is as it was written; recall {checked.measured:.4f} over {checked.queries:,} "
         f"queries, {checked.stated:.4f} when it was built, target {checked.target}"
     )
-    print(json.dumps(checked.to_dict(), indent=2) if flags.format == "json" else text)
+    if flags.format == "json":
+        show_document(checked.to_dict())
+    else:
+        show(text)
     return 0
 
 
-def _document(store: Store, manifest: IndexManifest) -> str:
+def _document(store: Store, manifest: IndexManifest) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(manifest.to_json())
-    return json.dumps(
-        {"path": store.full_path(version_folder(manifest.version)), **fields}, indent=2, ensure_ascii=False
-    )
+    return {"path": store.full_path(version_folder(manifest.version)), **fields}
 
 
 def index_table(store: Store, manifest: IndexManifest) -> str:

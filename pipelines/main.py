@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.console import LOG, quiet_libraries
+from pipelines.console import LOG, quiet_libraries, show, show_document
 from pipelines.flag_types import add_doctor, new_parser
 from pipelines.processor import choose_blas_kernels
 from store.errors import GateRefused, StoreError, UserError
+from store.terminal_text import one_line
 
 if TYPE_CHECKING:
     pass
@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fail(code: int, error: object) -> int:
-    sys.stderr.write(f"shelfmark: {' '.join(str(error).split())}\n")
+    said = " ".join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f"shelfmark: {one_line(said)}\n")
     return code
 
 
@@ -87,6 +88,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
     from pipelines.runs import run_runs
     from pipelines.search import run_search
     from pipelines.serve import run_serve
+    from pipelines.unlock import run_unlock
     from pipelines.versions import run_prune, run_rollback, run_versions
 
     commands = {
@@ -96,6 +98,7 @@ def _run_reader(flags: argparse.Namespace) -> int:
         "rollback": run_rollback,
         "prune": run_prune,
         "runs": run_runs,
+        "unlock": run_unlock,
         "serve": run_serve,
     }
     return commands[flags.command](flags)
@@ -103,9 +106,9 @@ def _run_reader(flags: argparse.Namespace) -> int:
 
 def _print(flags: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
     if flags.format == "json":
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        show_document(document)
     elif text:
-        print(text)
+        show(text)
 
 
 def _doctor(flags: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from index_builder.build import IndexRequest
-from pipelines.console import LOG
+from pipelines.console import LOG, show, show_document
 from pipelines.embed_command import add_embedding_flags, embed_catalog
 from pipelines.flag_types import Commands, Parser, add_output_flags, money, positive, ratio, seconds_or_none
 from pipelines.index import add_index_flags, add_publish_flag
@@ -107,7 +107,10 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     store = Store(flags.store)
     if flags.dry_run:
         plan = plan_reindex(flags, beam_flags, store)
-        print(json.dumps(plan.to_dict(), indent=2, ensure_ascii=False) if flags.format == "json" else plan.describe())
+        if flags.format == "json":
+            show_document(plan.to_dict())
+        else:
+            show(plan.describe())
         return 0
     if flags.notify:
         check_notify_url(flags.notify)
@@ -123,7 +126,10 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     )
     with _told(run, flags), _ended_by_sigterm(), _acquire(store, flags.wait) as lease:
         run.run(lease.check, lease.fence)
-    print(_document(run.record) if flags.format == "json" else _summary(run.record))
+    if flags.format == "json":
+        show_document(json.loads(run.record.to_json()))
+    else:
+        show(_summary(run.record))
     return 0
 
 
@@ -227,10 +233,6 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _document(record: RunRecord) -> str:
-    return json.dumps(json.loads(record.to_json()), indent=2, ensure_ascii=False)
 
 
 def _summary(record: RunRecord) -> str:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 
+from pipelines.console import align, show, show_document
 from pipelines.flag_types import Commands, add_output_flags, positive
 from store.location import Store
 from store.process import is_running, this_host
@@ -50,9 +51,9 @@ def run_runs(flags: argparse.Namespace) -> int:
     records = [as_seen_from_here(record) for record in read_runs(store, flags.last)]
     if flags.format == "json":
         runs = [json.loads(record.to_json()) for record in records]
-        print(json.dumps({"runs": runs}, indent=2, ensure_ascii=False))
+        show_document({"runs": runs})
     else:
-        print(runs_table(store, records))
+        show(runs_table(store, records))
     return 0
 
 
@@ -66,9 +67,7 @@ def runs_table(store: Store, records: list[RunRecord]) -> str:
     """A line for each run, and beneath them what the last one has to say if it did not end well."""
     if not records:
         return f"no runs in {store.uri}; make one with shelfmark reindex --store {store.uri}"
-    rows = [_HEAD, *map(_cells, records)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = align([_HEAD, *map(_cells, records)])
     newest = records[-1]
     if newest.message and newest.outcome not in SUCCESSES:
         lines.append(f"{newest.run} {newest.outcome}: {' '.join(newest.message.split())}")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from index_builder.neighbours import Query, answer, query_of_image, query_of_item
 from index_builder.searcher import Hit, Searcher
-from pipelines.console import LOG
+from pipelines.console import LOG, align, show, show_document
 from pipelines.flag_types import Commands, positive
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
+from store.terminal_text import one_line
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,9 +84,9 @@ def run_search(flags: argparse.Namespace) -> int:
     if flags.sheet:
         _write_sheet(Path(flags.sheet), searcher, Store(flags.store), queries, answers)
     if flags.format == "json":
-        print(json.dumps(_document(flags, searcher, where, queries, answers), indent=2, ensure_ascii=False))
+        show_document(_document(flags, searcher, where, queries, answers))
     else:
-        print(table(queries, answers))
+        show(table(queries, answers))
     return 0
 
 
@@ -148,9 +148,7 @@ def table(queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]) -> str:
             rows.append((str(rank), f"{hit.score:.4f}", hit.item_id, hit.image_id, hit.image_uri, attributes))
         # A line break in a title must not break the table.
         rows = [tuple(" ".join(cell.split()) for cell in row) for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        blocks.append("\n".join([asked.name, *lines] if hits else [asked.name, "nothing found"]))
+        blocks.append("\n".join([one_line(asked.name), *(align(rows) if hits else ["nothing found"])]))
     return "\n\n".join(blocks)
 
 

@@ -10,6 +10,7 @@ from pipelines.console import LOG
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
+from store.shortage import ShortageError
 from store.snapshot import read_manifest
 from transforms.catalog import catalog_base
 from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
@@ -54,7 +55,7 @@ class Thumbnails:
     def _make(self, image_uri: str) -> str | None:
         try:
             return thumbnail_data_uri(self._fetch(resolve_uri(image_uri, self._base)))
-        except Rejected:
+        except (Rejected, ShortageError, MemoryError):  # a page without a picture is better than none
             return None
 
 

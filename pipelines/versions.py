@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import json
 from typing import Any
 
-from pipelines.console import LOG
+from pipelines.console import LOG, align, show, show_document
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive
 from store.building import read_sign
 from store.damage import ignore, whole_versions
@@ -94,7 +93,10 @@ def add_prune(commands: Commands) -> None:
 
 
 def _print(flags: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False) if flags.format == "json" else text)
+    if flags.format == "json":
+        show_document(document)
+    else:
+        show(text)
 
 
 def run_versions(flags: argparse.Namespace) -> int:
@@ -145,9 +147,7 @@ def _table(store: Store, current: str | None, states: list[VersionState]) -> str
     if not states:
         return f"no versions in {store.uri}; build one with shelfmark index --store {store.uri}"
     head = ("version", "created", "snapshot", "vectors", "recall", "bytes", "state")
-    rows = [head, *map(_cells, states)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = align([head, *map(_cells, states)])
     if current is None:
         last = last_published(store)
         lines.append("nothing is published" if last is None else missing_current(store, last))

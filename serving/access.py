@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
 from serving.logs import LOG, log_request
-from serving.problem import Problem, busy
+from serving.problem import Problem, busy, failure
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
@@ -141,7 +141,7 @@ class _Request:
     async def fail(self, error: Exception) -> None:
         """Logs what happened, and answers in place of an application that has not."""
         LOG.error("failed", exc_info=error, extra={"request_id": self.id})
-        await self._answer(Problem(500, "an error on the server's side; its log has more under this request_id"))
+        await self._answer(failure(error))
 
     async def _answer(self, problem: Problem) -> None:
         if self._status:

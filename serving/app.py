@@ -18,7 +18,7 @@ from serving import documents
 from serving.access import Access
 from serving.logs import LOG
 from serving.page import page_routes
-from serving.problem import Problem
+from serving.problem import Problem, failure
 from serving.routes import answer_search, api, operations
 from serving.schemas import ProblemDocument, SearchDocument
 from serving.service import Service
@@ -145,6 +145,5 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return problem.response(request.scope["state"]["request_id"])
 
 
-async def _answer_failure(request: Request, _: Exception) -> Response:
-    detail = "an error on the server's side; its log has more under this request_id"
-    return Problem(500, detail).response(request.scope["state"]["request_id"])
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    return failure(error).response(request.scope["state"]["request_id"])

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 import orjson
 
+from store.terminal_text import plain_json
+
 LOG = logging.getLogger("shelfmark.serving")
 
 # What every record has; anything else was given as `extra` and belongs in the line.
@@ -31,7 +33,7 @@ class JsonFormatter(logging.Formatter):
         document.update({name: value for name, value in vars(record).items() if name not in _USUAL})
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(document, default=str).decode()
+        return _line(document)
 
 
 def log_request(document: dict[str, Any]) -> None:
@@ -39,7 +41,12 @@ def log_request(document: dict[str, Any]) -> None:
     if LOG.isEnabledFor(logging.INFO):
         moment = datetime.datetime.now(datetime.timezone.utc)
         line = {"time": _shown(moment), "level": "info", "event": "request", **document}
-        _stderr().write(orjson.dumps(line).decode() + "\n")
+        _stderr().write(_line(line) + "\n")
+
+
+def _line(document: dict[str, Any]) -> str:
+    """JSON escapes C0 alone; DEL, C1 and bidirectional overrides would reach a terminal that shows the log."""
+    return plain_json(orjson.dumps(document, default=str).decode())
 
 
 def _shown(moment: datetime.datetime) -> str:

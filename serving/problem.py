@@ -9,7 +9,11 @@ from typing import Any
 import orjson
 from fastapi import Response
 
+from store.shortage import shortage_of
+
 MEDIA_TYPE = "application/problem+json"
+
+_SHORT_RETRY_S = 5.0
 
 
 class Problem(Exception):
@@ -51,3 +55,11 @@ def busy(what: str, retry_after_s: float) -> Problem:
     """
     seconds = max(1, math.ceil(retry_after_s))
     return Problem(503, f"busy: {what}; try again in {seconds} s", {"Retry-After": str(seconds)})
+
+
+def failure(error: Exception) -> Problem:
+    """What a request is answered that an unexpected exception ended: 503 where the process ran short, 500 elsewhere."""
+    shortage = shortage_of(error)
+    if shortage is not None:
+        return busy(f"the server has run short of {shortage.lack.value}", _SHORT_RETRY_S)
+    return Problem(500, "an error on the server's side; its log has more under this request_id")

@@ -14,6 +14,7 @@ from store.errors import StoreError
 from store.index import version_folder
 from store.location import Store
 from store.process import is_gone, now_text, this_host
+from store.snapshot import check_name
 
 BUILDING_FILE = "building.json"
 
@@ -86,9 +87,26 @@ class Building:
 def read_sign(store: Store, version: str) -> Sign | None:
     """The sign in a version's folder, or None where there is none that can be read."""
     try:
-        return Sign(**json.loads(store.read(_path(version))))
-    except (FileNotFoundError, ValueError, TypeError):
+        sign = Sign(**json.loads(store.read(_path(version))))
+        _check(sign)
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None
+    return sign
+
+
+def _check(sign: Sign) -> None:
+    """Refuses what a reader would stumble over, or build a path from.
+
+    Raises:
+        TypeError: The process or the host is of another type.
+        ValueError: A name is none, or the time has no zone.
+    """
+    for name in (sign.version, sign.snapshot):
+        check_name(name, ValueError)
+    if not isinstance(sign.pid, int) or not isinstance(sign.host, str):
+        raise TypeError("expected a process and a host")
+    if datetime.datetime.fromisoformat(sign.heartbeat_at).tzinfo is None:
+        raise ValueError("expected a time with a zone")
 
 
 def _path(version: str) -> str:

@@ -81,9 +81,10 @@ def is_rotten(store: Store, snapshot: str, on_damage: OnDamage) -> bool:
 def _find_rot(store: Store, manifest: SnapshotManifest) -> str:
     """What is wrong with the content of a snapshot's files, every page of them compared with its checksum, or ""."""
     for file in manifest.files:
-        path = f"{snapshot_folder(manifest.snapshot)}/{file.path}"
+        folder = snapshot_folder(manifest.snapshot)
+        path = f"{folder}/{file.path}"
         try:
-            with open_part(store, path) as parquet:
+            with open_part(store, folder, file.path) as parquet:
                 rows = sum(batch.num_rows for batch in parquet.iter_batches(ROW_GROUP_ROWS, use_threads=False))
         except DamagedError as error:
             return str(error)

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from store.errors import DamagedError, StoreError, UserError
+from store.inner_paths import inner_path, locate
 from store.listed_files import find_fault
 from store.location import Store
-from store.snapshot import MANIFEST, SNAPSHOT_NAME, known_fields, manifest_json
+from store.snapshot import MANIFEST, SNAPSHOT_NAME, check_name, known_fields, manifest_json
 
 INDEX_FORMAT_VERSION = 1
 
@@ -22,11 +23,18 @@ class IndexFile:
         path: Relative to the version's folder.
         bytes: Its size.
         sha256: Hex digest of its content.
+
+    Raises:
+        StoreError: The path leads out of the folder.
     """
 
     path: str
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Checks the path, which may come from a file."""
+        inner_path(self.path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,15 +83,22 @@ class IndexManifest:
             fields["shards"] = tuple(fields["shards"])
             fields["files"] = tuple(IndexFile(**file) for file in fields["files"])
             manifest = cls(**known_fields(cls, fields))
+            check_name(manifest.snapshot, DamagedError)
+            for shard in manifest.shards:
+                inner_path(shard["name"])
             _ = manifest.meets_target  # without both numbers nobody can tell whether it may be published
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"not an index manifest: {error!r}") from error
         return manifest
 
 
 def version_folder(version: str) -> str:
-    """Where a version lies, relative to its store."""
-    return f"indexes/{version}"
+    """Where a version lies, relative to its store.
+
+    Raises:
+        UserError: It is no version's name.
+    """
+    return f"indexes/{check_name(version)}"
 
 
 def list_versions(store: Store) -> list[str]:
@@ -105,9 +120,13 @@ def read_index_manifest(store: Store, version: str) -> IndexManifest:
         DamagedError: Its manifest is cut, none, or another version's.
         StoreError: Its manifest cannot be read, or is of another format.
     """
-    path = f"{version_folder(version)}/{MANIFEST}"
     try:
-        manifest = IndexManifest.from_json(store.read(path))
+        folder = version_folder(version)
+    except UserError as error:
+        raise UserError(f"no version {version} in {store.uri}: {error}") from error
+    path = f"{folder}/{MANIFEST}"
+    try:
+        manifest = IndexManifest.from_json(store.read(locate(store, folder, MANIFEST)))
     except FileNotFoundError as error:
         raise UserError(f"no version {version} in {store.uri}; see shelfmark versions --store {store.uri}") from error
     except StoreError as error:

@@ -24,6 +24,9 @@ LIFE_S = 120.0
 """How long an owner may be silent before others take over; clocks may differ by less than this minus `_EVERY_S`."""
 
 _EVERY_S = 20.0
+CLOCKS_DIFFER_S = LIFE_S - _EVERY_S
+"""An owner whose word is this much younger than the present has a clock that is ahead, and would be waited for long."""
+
 _POLL_S = 5.0
 
 Clock = Callable[[], datetime.datetime]
@@ -61,6 +64,10 @@ class Holder:
     def expires_at(self) -> datetime.datetime:
         """When others may take over, unless it speaks again."""
         return datetime.datetime.fromisoformat(self.heartbeat_at) + datetime.timedelta(seconds=self.life_s)
+
+    def ahead_s(self, now: datetime.datetime) -> float:
+        """How far its clock is ahead of this one, in seconds, as far as its last word tells; 0 where it is not."""
+        return max(0.0, (datetime.datetime.fromisoformat(self.heartbeat_at) - now).total_seconds())
 
     def is_alive(self, now: datetime.datetime) -> bool:
         """Whether it has not left, not been silent for its life and, if it ran here, still runs."""
@@ -116,11 +123,11 @@ class Lease:
             StoreError: The store cannot be read or written, or the file is not a lease.
             UserError: The store knows no conditional writes, or the client library for it is missing.
         """
-        path = f"locks/{name}.json"
+        path = lease_path(name)
         owner, waited_s = uuid.uuid4().hex, 0.0
         while True:
             found = read_versioned(store, path)
-            other = None if found is None else _parsed(store, path, found)
+            other = None if found is None else parse_holder(store, path, found)
             now = clock()
             if other is None or not other.is_alive(now):
                 spoken = now.isoformat()
@@ -132,10 +139,12 @@ class Lease:
                 continue  # somebody else got it: the next reading says who
             if waited_s >= wait_s:
                 raise LeaseHeld(
-                    f"{store.full_path(path)}: the lease is {_described(other)}; try again later, or pass --wait"
+                    f"{store.full_path(path)}: the lease is {described(other)}; "
+                    f"{_what_to_do(other, now, store) or 'try again later, or pass --wait'}"
                 )
             if not waited_s:
-                say(f"waiting: the lease is {_described(other)}")
+                advice = _what_to_do(other, now, store)
+                say(f"waiting: the lease is {described(other)}{'; ' * bool(advice)}{advice}")
             pause_s = min(_POLL_S, wait_s - waited_s)
             sleep(pause_s)
             waited_s += pause_s
@@ -201,32 +210,53 @@ class Lease:
     def _write_after_own(self, spoken: Holder) -> str | None:
         """Writes over this owner's own word, of which it never heard that it arrived; anything else is the end."""
         found = read_versioned(self._store, self._path)
-        current = None if found is None else _parsed(self._store, self._path, found)
+        current = None if found is None else parse_holder(self._store, self._path, found)
         if found is not None and current is not None and current.owner == spoken.owner:
             token = write_if(self._store, self._path, spoken.to_json(), found.token)
             if token is not None:
                 return token
-        self._lost = (
-            "the file was deleted" if current is None else f"this run has lost its lease, {_described(current)}"
-        )
+        self._lost = "the file was deleted" if current is None else f"this run has lost its lease, {described(current)}"
         return None
 
 
-def _parsed(store: Store, path: str, found: Versioned) -> Holder:
+def lease_path(name: str) -> str:
+    """Where a lease lies, relative to its store."""
+    return f"locks/{name}.json"
+
+
+def parse_holder(store: Store, path: str, found: Versioned) -> Holder:
+    """What a lease's file says.
+
+    Raises:
+        StoreError: It is no lease.
+    """
     try:
         holder = Holder(**known_fields(Holder, json.loads(found.data)))
         if holder.expires_at.tzinfo is None or not isinstance(holder.pid, int) or not isinstance(holder.host, str):
             raise ValueError("a time without a zone, or no process")
         if not isinstance(holder.fence, int):
             raise TypeError("no number")
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StoreError(
-            f"{store.full_path(path)}: expected a lease, found {found.data[:60]!r}; delete it when nothing runs"
+            f"{store.full_path(path)}: expected a lease, found {found.data[:60]!r}; when nothing runs, "
+            f"shelfmark unlock --store {store.uri} --force"
         ) from error
     return holder
 
 
-def _described(holder: Holder) -> str:
+def _what_to_do(holder: Holder, now: datetime.datetime, store: Store) -> str:
+    """What helps against a clock that is ahead, without which the lease would be held for as long; "" elsewhere."""
+    ahead_s = holder.ahead_s(now)
+    if ahead_s <= CLOCKS_DIFFER_S:
+        return ""
+    return (
+        f"its machine's clock is {ahead_s:,.0f} s ahead of this one's: set the clocks right, and when that run has "
+        f"ended, shelfmark unlock --store {store.uri}"
+    )
+
+
+def described(holder: Holder) -> str:
+    """Who holds a lease, since when and until when."""
     expires = holder.expires_at.isoformat(timespec="seconds")
     return (
         f"held by process {holder.pid} on {holder.host.split(' ')[0]} since {holder.acquired_at[:19]}, "

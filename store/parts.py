@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.errors import DamagedError
+from store.inner_paths import inner_path, locate
 from store.location import Store, as_store_error
 
 ROW_GROUP_ROWS = 2048
@@ -27,20 +28,33 @@ class PartFile:
         path: Relative to the snapshot's folder.
         rows: Number of rows in it.
         bytes: Its size on disk.
+
+    Raises:
+        StoreError: The path leads out of the folder.
     """
 
     path: str
     rows: int
     bytes: int
 
+    def __post_init__(self) -> None:
+        """Checks the path, which may come from a file."""
+        inner_path(self.path)
 
-def open_part(store: Store, path: str) -> pq.ParquetFile:
+
+def open_part(store: Store, folder: str, file: str) -> pq.ParquetFile:
     """Opens a Parquet file that a manifest lists; what was damaged since it was written is an error when it is read.
 
+    Args:
+        store: Holds it.
+        folder: The snapshot's, relative to the store.
+        file: As the manifest has it, relative to the folder.
+
     Raises:
-        DamagedError: It is missing or no Parquet.
+        DamagedError: It is missing, no Parquet, or leads out of the folder.
         StoreError: It cannot be read.
     """
+    path = locate(store, folder, file)
     try:
         return pq.ParquetFile(store.open(path), pre_buffer=False, page_checksum_verification=True)
     except FileNotFoundError as error:

@@ -42,7 +42,7 @@ def is_running(pid: int) -> bool:
     """Whether a process of this host, whoever owns it, has not ended."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # OverflowError: a number that no process has
         return False
     except PermissionError:
         return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from store.errors import StoreError
 from store.location import Store
-from store.snapshot import SNAPSHOT_NAME, manifest_json
+from store.snapshot import SNAPSHOT_NAME, check_name, manifest_json
 
 RUN_FORMAT_VERSION = 1
 
@@ -93,7 +93,7 @@ class RunRecord:
             known = {field.name: fields[field.name] for field in dataclasses.fields(cls)}
             record = cls(**{**known, "gates": tuple(known["gates"])})
             _check(record)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"not a run's record: {error!r}") from error
         return record
 
@@ -123,6 +123,8 @@ def _check(record: RunRecord) -> None:
     numbers = [value for name in maps for value in getattr(record, name).values()]
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
         raise TypeError(f"expected numbers in {', '.join(maps)}")
+    for name in filter(None, (record.snapshot, record.version, record.published_before)):
+        check_name(name, ValueError)
     for gate in record.gates:
         _ = gate["gate"], gate["value"], gate["limit"], gate["passed"]
     _instant(record.started_at)

@@ -10,12 +10,13 @@ import secrets
 from typing import Any
 
 from store.errors import DamagedError, StoreError, UserError
+from store.inner_paths import locate
 from store.listed_files import find_fault
 from store.location import Store
 from store.parts import PartFile
 from store.schema import FORMAT_VERSION
 
-SNAPSHOT_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+SNAPSHOT_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
 
 MANIFEST = "manifest.json"
 REFUSED = "refused.json"
@@ -32,9 +33,25 @@ def new_name(now: datetime.datetime) -> str:
     return f"{now.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
+def check_name(name: object, error: type[Exception] = UserError) -> str:
+    """A snapshot's or version's name, safe to build a path from.
+
+    Args:
+        name: From a flag or a file.
+        error: What a wrong name is: the caller's mistake, or a file's.
+    """
+    if not isinstance(name, str) or not SNAPSHOT_NAME.fullmatch(name):
+        raise error(f"expected a name such as 20261121T031500Z-0a1b2c, found {name!r:.60}")
+    return name
+
+
 def snapshot_folder(snapshot: str) -> str:
-    """Where a snapshot lies, relative to its store."""
-    return f"embeddings/{snapshot}"
+    """Where a snapshot lies, relative to its store.
+
+    Raises:
+        UserError: It is no snapshot's name.
+    """
+    return f"embeddings/{check_name(snapshot)}"
 
 
 def manifest_json(manifest: Any) -> bytes:
@@ -119,8 +136,10 @@ class SnapshotManifest:
                 )
             fields["counts"] = Counts(**fields["counts"])
             fields["files"] = tuple(PartFile(**file) for file in fields["files"])
+            for name in filter(None, (fields["snapshot"], fields["previous_snapshot"])):
+                check_name(name, DamagedError)
             return cls(**known_fields(cls, fields))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"not a snapshot manifest: {error!r}") from error
 
 
@@ -181,9 +200,16 @@ def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
         DamagedError: Its manifest is cut or none.
         StoreError: Its manifest cannot be read, or is of another format.
     """
-    path = f"{snapshot_folder(snapshot)}/{MANIFEST}"
     try:
-        return SnapshotManifest.from_json(store.read(path))
+        folder = snapshot_folder(snapshot)
+    except UserError as error:
+        raise UserError(f"no snapshot {snapshot} in {store.uri}: {error}") from error
+    path = f"{folder}/{MANIFEST}"
+    try:
+        manifest = SnapshotManifest.from_json(store.read(locate(store, folder, MANIFEST)))
+        if manifest.snapshot != snapshot:
+            raise DamagedError(f"expected snapshot {snapshot}, found {manifest.snapshot}")
+        return manifest
     except FileNotFoundError as error:
         raise UserError(f"no snapshot {snapshot} in {store.uri}") from error
     except StoreError as error:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import logging
+import time
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 
 from encoder.decode import decode_picture
 from encoder.spec import EncoderSpec
-from store.rejects import Rejected
+from store.rejects import Reason, Rejected
+from transforms.brake import Brake
 from transforms.embeddings import EmbedOptions, EncoderSource
 from transforms.fetch import ImageFetcher, resolve_uri
 from transforms.rows import CatalogRow
@@ -77,11 +81,16 @@ class _ChooseEncoder(beam.DoFn):
 
     def process(self, image_uris: list[str]) -> Iterator[EncoderSpec]:
         fetcher = ImageFetcher(self._options.fetch)
+        brake = Brake("pictures", 1, Reason.FETCH_ERROR, time.sleep)
+
+        def read(uri: str) -> npt.NDArray[np.uint8]:
+            data = fetcher.fetch(resolve_uri(uri, self._options.base))
+            return decode_picture(data, self._options.decode).pixels
+
         pictures = []
         for uri in image_uris:
             try:
-                data = fetcher.fetch(resolve_uri(uri, self._options.base))
-                pictures.append(decode_picture(data, self._options.decode).pixels)
+                pictures.append(brake.run(functools.partial(read, uri)))
             except Rejected:
                 continue  # the row itself is rejected, and counted, where it is embedded
         fetcher.close()

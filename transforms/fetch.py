@@ -15,6 +15,7 @@ import urllib.parse
 from collections.abc import Callable
 
 from store.rejects import Reason, Rejected
+from store.shortage import Lack, refuse_if_short, shortage_of
 from transforms.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
 from transforms.deadline import Deadline
 from transforms.fetch_options import FetchOptions
@@ -34,7 +35,16 @@ _CLIENT_OF_SCHEME = {
 }
 # A disk or a network file system in trouble, not a picture.
 _PASSING_ERRNOS = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN}
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EIO,
+        errno.ENOTCONN,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -114,6 +124,7 @@ class ImageFetcher:
 
         Raises:
             Rejected: With one of the fetch reasons.
+            ShortageError: It is this process that has too few descriptors or too little memory.
         """
         fetched = self.fetch_newer(uri)
         assert fetched is not None  # nothing was known
@@ -128,7 +139,18 @@ class ImageFetcher:
 
         Raises:
             Rejected: With one of the fetch reasons.
+            ShortageError: It is this process that has too few descriptors or too little memory.
         """
+        try:
+            return self._read(uri, known)
+        except Exception as error:
+            shortage = shortage_of(error)
+            if shortage is None:
+                raise
+            self._http.close()  # idle connections hold descriptors
+            raise shortage from error
+
+    def _read(self, uri: str, known: str) -> Fetched | None:
         scheme = _scheme_of(uri)
         if not scheme:
             return self._read_file(uri, known)
@@ -249,6 +271,7 @@ def _missing_package(scheme: str) -> str:
         if module:
             importlib.import_module(module)
     except ImportError:
+        refuse_if_short(Lack.DESCRIPTORS)  # a library that could not be opened is not one that is missing
         return package
     return ""
 

@@ -21,6 +21,7 @@ import urllib3
 from urllib3 import exceptions as http_errors
 
 from store.rejects import Reason, Rejected
+from store.shortage import Lack, ShortageError, refuse_if_short, shortage_of
 from transforms.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
 from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
 from transforms.fetch_options import FetchOptions
@@ -208,6 +209,7 @@ class HttpDownloader:
     def _opened(self) -> urllib3.PoolManager:
         with self._lock:
             if self._pools is None:
+                refuse_if_short(Lack.DESCRIPTORS)  # a context that could not open its certificates would trust nobody
                 # One TLS context for all: building one reads the certificate store, some 10 ms each.
                 self._pools = urllib3.PoolManager(
                     _KEPT_HOSTS, maxsize=self._options.connections_per_host, ssl_context=ssl.create_default_context()
@@ -240,16 +242,20 @@ def _failure_of_status(response: urllib3.BaseHTTPResponse, url: str) -> Rejected
     return Rejected(_REASON_OF_STATUS.get(response.status, Reason.FETCH_ERROR), detail)
 
 
-def _failure_of(error: Exception, url: str) -> Rejected | PassingFailure:
-    """Sorts what urllib3 raises into failures that may pass and failures that will not.
+def _failure_of(error: Exception, url: str) -> Rejected | PassingFailure | ShortageError:
+    """Sorts what urllib3 raises into failures that may pass, failures that will not, and those that are our own.
 
     Only the kind of error and the system's own words are quoted: urllib3's messages hold addresses and URLs.
     """
+    shortage = shortage_of(error)
+    if shortage is not None:
+        return shortage
     cause = error.__cause__ or (error.args[-1] if error.args else None)
     because = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
     detail = f"{type(error).__name__}{because} from {shown_uri(url)}"
     match error:
         case http_errors.NameResolutionError():
+            refuse_if_short(Lack.DESCRIPTORS)  # without one a resolver finds no server, or no name
             if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
                 return PassingFailure(Reason.FETCH_ERROR, detail)
             return Rejected(Reason.FETCH_ERROR, detail)
@@ -257,6 +263,7 @@ def _failure_of(error: Exception, url: str) -> Rejected | PassingFailure:
             return PassingFailure(Reason.FETCH_ERROR, detail)
         case http_errors.TimeoutError():
             return PassingFailure(Reason.TIMEOUT, detail)
+    refuse_if_short(Lack.DESCRIPTORS)  # without one TLS finds no certificates
     return Rejected(Reason.FETCH_ERROR, detail)
 
 

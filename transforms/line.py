@@ -16,7 +16,9 @@ import numpy.typing as npt
 from encoder.decode import Picture
 from encoder.model import Encoder
 from encoder.normalise import normalise
-from store.rejects import Rejected
+from store.rejects import Reason, Rejected
+from store.shortage import shortage_of
+from transforms.brake import Brake
 from transforms.outcomes import Embedded, Job, Outcome, Refused, SameContent, Unchanged
 from transforms.source_version import Fetched
 
@@ -61,6 +63,7 @@ class EmbeddingLine:
         load_encoder: Callable[[], Encoder],
         limits: LineLimits,
         find_known: Callable[[str], int | None] = lambda _: None,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         """Starts the threads.
 
@@ -70,6 +73,10 @@ class EmbeddingLine:
             load_encoder: The model; called once, in the thread that runs it.
             limits: How much is held at once.
             find_known: Digest of a picture's bytes -> place of its embedding, None where it has none.
+            pause: Waits that many seconds where the process has run short of something; tests need not.
+
+        Raises:
+            ShortageError: Not even one thread of each kind can be started.
         """
         self._fetch = fetch
         self._decode = decode
@@ -86,10 +93,17 @@ class EmbeddingLine:
         self._flushing = False
         self._closed = False
         self._failure: BaseException | None = None
-        self._fetchers = ThreadPoolExecutor(limits.parallel_fetches, "fetch")
-        self._decoders = ThreadPoolExecutor(limits.parallel_decodes, "decode")
+        self._over = threading.Event()
+        pause = pause or self._over.wait
+        self._fetching = Brake("fetches", limits.parallel_fetches, Reason.FETCH_ERROR, pause)
+        self._decoding = Brake("decodes", limits.parallel_decodes, Reason.TOO_MANY_PIXELS, pause)
+        self._fetchers = _start_pool(limits.parallel_fetches, "fetch")
+        self._decoders = _start_pool(limits.parallel_decodes, "decode")
         self._model = threading.Thread(target=self._run_model, name="model", daemon=True)
-        self._model.start()
+        try:
+            self._model.start()
+        except RuntimeError as error:
+            raise shortage_of(error) or error from error
 
     def push(self, job: Job) -> list[Outcome]:
         """Puts a picture on the line, waiting for room where there is none.
@@ -102,7 +116,7 @@ class EmbeddingLine:
             self._jobs_on_line += 1
             self._jobs_before_model += 1
             outcomes = self._take_outcomes()
-        self._fetchers.submit(self._guard, self._fetch_one, job)
+        _submit(self._fetchers, self._guard, self._fetch_one, job)
         return outcomes
 
     def flush(self) -> Iterator[Outcome]:
@@ -123,6 +137,7 @@ class EmbeddingLine:
         with self._state:
             self._closed = True
             self._state.notify_all()
+        self._over.set()
         self._fetchers.shutdown(wait=False, cancel_futures=True)
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._model.join()
@@ -157,11 +172,11 @@ class EmbeddingLine:
 
     def _fail(self, error: BaseException) -> None:
         with self._state:
-            self._failure = self._failure or error
+            self._failure = self._failure or shortage_of(error) or error
             self._state.notify_all()
 
     def _fetch_one(self, job: Job) -> None:
-        fetched = self._fetch(job.image_uri, job.known_version)
+        fetched = self._fetching.run(lambda: self._fetch(job.image_uri, job.known_version))
         if fetched is None:
             self._finish([Unchanged(job)], before_model=1)
             return
@@ -169,7 +184,7 @@ class EmbeddingLine:
             self._waiting_bytes += len(fetched.data)
             if self._closed:
                 return
-        self._decoders.submit(self._guard, self._decode_one, job, fetched)
+        _submit(self._decoders, self._guard, self._decode_one, job, fetched)
 
     def _decode_one(self, job: Job, fetched: Fetched) -> None:
         try:
@@ -178,7 +193,8 @@ class EmbeddingLine:
             if place is not None:
                 self._finish([SameContent(job, fetched.source_version, digest, place)], before_model=1)
                 return
-            decoded = _Decoded(job, fetched.source_version, self._decode(fetched.data), digest)
+            picture = self._decoding.run(lambda: self._decode(fetched.data))
+            decoded = _Decoded(job, fetched.source_version, picture, digest)
         finally:
             with self._state:
                 self._waiting_bytes -= len(fetched.data)
@@ -216,6 +232,25 @@ class EmbeddingLine:
             if self._closed:
                 return []
             return [self._decoded.popleft() for _ in range(min(len(self._decoded), self._batch_size))]
+
+
+def _start_pool(most: int, name: str) -> ThreadPoolExecutor:
+    """A pool with one thread running, so that work that was submitted is done whether or not more can be started."""
+    pool = ThreadPoolExecutor(most, name)
+    try:
+        pool.submit(int)
+    except RuntimeError as error:
+        raise shortage_of(error) or error from error
+    return pool
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
+    """Submits work. It is queued before a thread is started for it: where none can be, those that run do it."""
+    try:
+        pool.submit(work, *args)
+    except RuntimeError as error:
+        if shortage_of(error) is None:
+            raise
 
 
 def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> list[Outcome]:

@@ -69,10 +69,10 @@ class PreviousSnapshot:
         Raises:
             StoreError: It cannot be read, or is not what the manifest lists.
         """
-        path = f"{snapshot_folder(self.name)}/{file.path}"
-        full = self.store.full_path(path)
+        folder = snapshot_folder(self.name)
+        full = self.store.full_path(f"{folder}/{file.path}")
         try:
-            with as_store_error("read", full), open_part(self.store, path) as parquet:
+            with as_store_error("read", full), open_part(self.store, folder, file.path) as parquet:
                 missing = [name for name in columns if name not in parquet.schema_arrow.names]
                 if missing or parquet.metadata.num_rows != file.rows:
                     found = f"no {missing[0]}" if missing else f"{parquet.metadata.num_rows} rows"

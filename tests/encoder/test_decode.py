@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import subprocess
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
+import encoder.opening
 from encoder.decode import RESIZE_MODES, DecodeOptions, decode_picture
 from store.rejects import Reason, Rejected
+from store.shortage import ShortageError
 from tests.support import hostile
 from tests.support.hostile import EMBEDDED, encoded, photo, png_chunk, turned, with_alpha
 
@@ -335,3 +338,27 @@ assert "tensorflow" not in sys.modules
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DecodeOptions(**wrong)
+
+
+@pytest.mark.parametrize("where", ["header", "pixels"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("out of memory error when reading image file"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_what_this_process_lacks_is_no_fault_of_the_picture(where, error, monkeypatch):
+    def fail(*_: object) -> None:
+        raise error
+
+    if where == "header":
+        monkeypatch.setitem(encoder.opening._OPENERS, "PNG", fail)
+    else:
+        monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
+    with pytest.raises((ShortageError, MemoryError)):
+        decode_picture(GOOD["PNG"], SMALL)

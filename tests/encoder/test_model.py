@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import shutil
 import threading
 import weakref
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -262,3 +264,14 @@ def test_a_manifest_that_does_not_add_up() -> None:
         EncoderSpec.from_manifest({**manifest, "precision": "bfloat16"})
     with pytest.raises(StoreError, match="resize"):
         EncoderSpec.from_manifest({name: value for name, value in manifest.items() if name != "resize"})
+
+
+def test_weights_that_name_other_files_are_refused_before_they_are_loaded(
+    small: tuple[EncoderSpec, Path], tmp_path: Path
+) -> None:
+    spec, path = small
+    copied = shutil.copy(path, tmp_path / path.name)
+    with h5py.File(copied, "r+") as file:
+        file["more"] = h5py.ExternalLink("/etc/hostname", "/")
+    with pytest.raises(StoreError, match="expected HDF5 that holds its own numbers, found a link to another file"):
+        load_encoder(spec, Path(copied), 4)

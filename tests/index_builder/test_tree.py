@@ -65,3 +65,31 @@ def test_what_would_end_the_process_is_refused() -> None:
     rows[7, 1] = np.nan
     with pytest.raises(ValueError, match="finite"):
         Tree.train(rows, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("plain", "hostile"),
+    [
+        ('asset_path: "hashed_dataset.npy"', 'asset_path: "../hashed_dataset.npy"'),
+        ('asset_path: "hashed_dataset.npy"', 'asset_path:"/etc/hostname"'),
+        ('asset_path: "hashed_dataset.npy"', "asset_path: '/etc/hostname'"),
+        ('asset_path: "hashed_dataset.npy"', 'asset_path: "" "/../../../etc/hostname"'),
+        ('asset_path: "hashed_dataset.npy"', 'asset_path: "\\056\\056/x"'),
+        ("assets {", 'assets { asset_path: "/etc/hostname" }\nassets {'),
+        ('asset_path: "hashed_dataset.npy"', 'asset_path: "link"'),
+    ],
+)
+def test_a_tree_that_names_files_elsewhere_is_not_given_to_scann(
+    plain: str, hostile: str, saved: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    for file in saved.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "hashed_dataset.npy").write_bytes((saved / "hashed_dataset.npy").read_bytes())
+    (folder / "link").symlink_to(tmp_path / "hashed_dataset.npy")
+    assets = (folder / "scann_assets.pbtxt").read_text()
+    assert plain in assets
+    (folder / "scann_assets.pbtxt").write_text(assets.replace(plain, hostile, 1))
+    with pytest.raises(StoreError, match=r"list of ScaNN's files|inside its folder"):
+        Tree.load(folder, ROWS)

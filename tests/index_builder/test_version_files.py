@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import index_builder.version_files
-from index_builder.version_files import forget_copy, open_version
+from index_builder.version_files import fetch_missing, forget_copy, open_version
 from store.errors import StoreError
 from store.index import IndexManifest, read_index_manifest, version_folder
 from store.location import Store
@@ -241,3 +241,57 @@ def test_a_local_store_has_no_copies_and_no_locks(tmp_path: Path, copies: Path) 
     forget_copy(store, manifest.version)
     assert files_below(tmp_path) == before
     assert not copies.exists()
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """What the manifest describes, in a folder of somebody else's."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "vectors.npy").write_bytes(CONTENT)
+    (folder / "rows.arrow").write_bytes(CONTENT)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "unlisted file", "unlisted folder"])
+def test_a_version_with_a_link_that_leads_out_of_it_is_not_opened(tmp_path: Path, secret: Path, what: str) -> None:
+    store = Store(str(tmp_path / "store"))
+    manifest = read_index_manifest(store, add_version(store, 1))
+    folder = Path(store.uri, version_folder(manifest.version), "shard-00000")
+    open_version(store, manifest, verify=True)
+    if what == "file":
+        (folder / "vectors.npy").unlink()
+        (folder / "vectors.npy").symlink_to(secret / "vectors.npy")
+    elif what == "folder":
+        shutil.rmtree(folder)
+        folder.symlink_to(secret)
+    elif what == "unlisted file":
+        (folder / "rows.arrow").symlink_to(secret / "rows.arrow")
+    else:
+        (folder / "scann").symlink_to(secret)
+    with pytest.raises(StoreError, match="a link that leads out"):
+        open_version(store, manifest, verify=True)
+
+
+def test_a_download_writes_nothing_outside_of_the_copy(
+    store: Store, manifest: IndexManifest, copies: Path, secret: Path
+) -> None:
+    before = files_below(secret)
+    (secret / "vectors.npy").write_bytes(b"as it was")
+    (copies / manifest.version).mkdir(parents=True)
+    (copies / manifest.version / "shard-00000").symlink_to(secret)
+    with pytest.raises(StoreError, match="a link that leads out"):
+        open_version(store, manifest)
+    assert files_below(secret) == before
+    assert (secret / "vectors.npy").read_bytes() == b"as it was"
+
+
+def test_a_store_that_lists_names_that_leave_is_not_downloaded(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.replace("indexes/x/file", CONTENT)
+    for name in ("..", "../file", "/file", "a\\..\\b"):
+        monkeypatch.setattr(Store, "list", lambda self, folder, name=name: [name])
+        with pytest.raises(StoreError, match="stays inside its folder"):
+            fetch_missing(store, "indexes/x", tmp_path / "copy" / "deep")
+    assert not (tmp_path / "copy").exists()

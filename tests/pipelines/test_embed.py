@@ -24,6 +24,7 @@ from store.snapshot import SnapshotManifest, list_snapshots, snapshot_folder
 from tests.support.fakes import FakeEncoderSource
 from tests.support.hostile import make_hostile_folder
 from tests.support.http_server import PictureServer
+from tests.support.versions import name_of
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
 from transforms.fetch import FetchOptions
@@ -167,10 +168,10 @@ def test_relative_uris_start_from_the_table_behind_http(tmp_path):
         fetched.append(uri)
         return b"image_uri\nok/1.jpg\n"
 
-    catalog = embed.open_catalog("http://host/shop/catalog.csv?v=2", Store(str(tmp_path)), "s", fetch)
+    catalog = embed.open_catalog("http://host/shop/catalog.csv?v=2", Store(str(tmp_path)), name_of(1), fetch)
     assert fetched == ["http://host/shop/catalog.csv?v=2"]
     assert catalog.base == "http://host/shop"
-    assert (tmp_path / "embeddings/s/catalog-catalog.csv").is_file()
+    assert (tmp_path / snapshot_folder(name_of(1)) / "catalog-catalog.csv").is_file()
 
 
 def test_too_many_rejects_commit_nothing_and_say_what(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from pipelines.thumbnails import Thumbnails
 from store.errors import UserError
 from store.rejects import Reason, Rejected
+from store.shortage import Lack, ShortageError
 from transforms.catalog import catalog_base, find_catalog
 
 
@@ -83,3 +84,11 @@ def test_a_page_says_when_it_has_no_pictures_at_all(tmp_path: Path, caplog):
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path):
     with pytest.raises(UserError, match="expected a file that can be written"):
         Thumbnails("", lambda _: b"").write_page(tmp_path / "none" / "page.html", "")
+
+
+@pytest.mark.parametrize("error", [ShortageError.of(Lack.DESCRIPTORS), MemoryError()], ids=repr)
+def test_a_page_is_made_also_where_the_process_runs_short(error):
+    def fetch(uri: str) -> bytes:
+        raise error
+
+    assert Thumbnails("/catalog", fetch)("a.png") is None

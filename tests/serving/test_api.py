@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import logging
@@ -485,6 +486,16 @@ def test_what_nobody_expected_is_500_with_an_id_and_nothing_of_the_inside(client
     assert problem_of(answer, 500) == "an error on the server's side; its log has more under this request_id"
     monkeypatch.undo()
     assert client.search({"vector": query_vector()}).status == 200
+
+
+def test_a_server_that_runs_short_says_that_it_is_busy(client, server, monkeypatch):
+    async def fail(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(server.service, "find_row", fail)
+    answer = client.ask("GET", "/v1/images/both-4")
+    assert problem_of(answer, 503) == "busy: the server has run short of file descriptors; try again in 5 s"
+    assert answer.headers["retry-after"] == "5"
 
 
 KEYED = ("/v1/index", "/v1/attributes", "/v1/images/both-4", "/v1/images/both-4/thumbnail", "/v1/items/sku-3/similar")

@@ -127,3 +127,16 @@ def test_no_line_is_lost_while_stderr_leads_nowhere():
     run = subprocess.run([sys.executable, "-c", SILENCED], cwd=ROOT, check=True, capture_output=True)
     events = [json.loads(line)["event"] for line in run.stderr.splitlines()]
     assert events == ["before", "opened", "request", "after \u00e9"]
+
+
+def test_a_line_that_a_terminal_shows_moves_no_cursor(capfd):
+    evil = "\x1b[2J\x9b1m\u202e\x7f\u2028"
+    line = JsonFormatter().format(record("said", reason=evil))
+    assert line.isprintable()
+    assert json.loads(line)["reason"] == evil
+    log_as_json()
+    log_request({"method": evil})
+    LOG.error("refused", extra={"reason": evil})
+    written = capfd.readouterr().err
+    assert all(line.isprintable() for line in written.split("\n"))
+    assert [json.loads(line).get("method") for line in written.splitlines()] == [evil, None]

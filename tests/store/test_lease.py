@@ -263,6 +263,6 @@ def test_the_lease_is_renewed_by_itself_even_after_the_store_was_away(place, mon
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"owner": 1}'])
 def test_a_file_that_is_no_lease_is_not_written_over(place, clock, content):
     place.replace(PATH, content)
-    with pytest.raises(StoreError, match=r"expected a lease, found .*delete it when nothing runs"):
+    with pytest.raises(StoreError, match=r"expected a lease, found .*shelfmark unlock"):
         take(place, clock)
     assert place.read(PATH) == content

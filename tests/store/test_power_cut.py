@@ -62,7 +62,7 @@ def check_whole(store: Store) -> None:
     """Whatever exists is whole, and something is published."""
     for name in list_snapshots(store):
         for part in read_manifest(store, name).files:
-            with open_part(store, f"{snapshot_folder(name)}/{part.path}") as parquet:
+            with open_part(store, snapshot_folder(name), part.path) as parquet:
                 assert parquet.read().num_rows == part.rows
     for version in list_versions(store):
         verify_files(store, read_index_manifest(store, version))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.decode import Picture
+from store.errors import StoreError
 from store.rejects import Reason, Rejected
+from store.shortage import ShortageError
 from tests.support.fakes import FakeEncoder
+from transforms.brake import Brake
 from transforms.line import EmbeddingLine, LineLimits
 from transforms.outcomes import Embedded, Job, Refused, SameContent, Unchanged
 from transforms.source_version import Fetched
@@ -168,3 +173,126 @@ def test_a_failure_that_may_pass_is_known_as_one():
     finally:
         line.close()
     assert {outcome.job.image_uri: outcome.passing for outcome in outcomes} == {"0": False, "1": True}
+
+
+def _embedded(outcomes: list) -> list[int]:
+    return sorted(int(outcome.job.image_uri) for outcome in outcomes if isinstance(outcome, Embedded))
+
+
+GOOD = [number for number in range(40) if number % 7 != 3 and number % 5 != 4]
+
+
+@pytest.mark.parametrize("broken", ["fetch", "decode"])
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), OSError(errno.ENOSPC, "x"), MemoryError()], ids=repr)
+def test_a_shortage_that_passes_costs_no_picture(broken, error):
+    failures = {"fetch": 7, "decode": 7}  # one less than a picture is tried
+    lock = threading.Lock()
+
+    def maybe_fail(step: str) -> None:
+        with lock:
+            failures[step] -= 1
+            if step == broken and failures[step] >= 0:
+                raise error
+
+    def fetch(uri: str, known: str) -> Fetched | None:
+        maybe_fail("fetch")
+        return _fetch(uri, known)
+
+    def decode(data: bytes) -> Picture:
+        maybe_fail("decode")
+        return _decode(data)
+
+    line = EmbeddingLine(fetch, decode, lambda: FakeEncoder(4), LIMITS, pause=lambda seconds: None)
+    try:
+        assert _embedded(_run(line, range(40))) == GOOD
+    finally:
+        line.close()
+
+
+def test_a_picture_that_asks_for_all_memory_keeps_what_it_had_and_stops_nobody():
+    def decode(data: bytes) -> Picture:
+        if data == b"5":
+            raise MemoryError
+        return _decode(data)
+
+    line = EmbeddingLine(_fetch, decode, lambda: FakeEncoder(4), LIMITS, pause=lambda seconds: None)
+    try:
+        outcomes = _run(line, range(40))
+    finally:
+        line.close()
+    assert _embedded(outcomes) == [number for number in GOOD if number != 5]
+    (refused,) = (outcome for outcome in outcomes if outcome.job.image_uri == "5")
+    assert isinstance(refused, Refused)
+    assert refused.passing
+    assert "memory" in refused.detail
+
+
+@pytest.mark.parametrize("broken", ["fetch", "decode"])
+def test_a_shortage_that_lasts_ends_the_run_in_one_line(broken, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Brake.__init__, "__kwdefaults__", {"is_short": lambda lack: True})
+    line = EmbeddingLine(
+        fail if broken == "fetch" else _fetch,
+        fail if broken == "decode" else _decode,  # type: ignore[arg-type]
+        lambda: FakeEncoder(4),
+        LIMITS,
+        pause=lambda seconds: None,
+    )
+    try:
+        with pytest.raises(ShortageError, match="ulimit -n"):
+            _run(line, range(40))
+    finally:
+        line.close()
+
+
+def test_a_model_without_memory_ends_the_run_in_one_line():
+    def load() -> FakeEncoder:
+        raise MemoryError
+
+    line = EmbeddingLine(_fetch, _decode, load, LIMITS)
+    try:
+        with pytest.raises(ShortageError, match="no memory left"):
+            _run(line, range(40))
+    finally:
+        line.close()
+
+
+def test_threads_that_cannot_be_started_are_done_without(monkeypatch):
+    submit = ThreadPoolExecutor.submit
+
+    def one_thread(pool, work, *arguments):
+        """Queues the work before it starts a thread for it, as the standard library does."""
+        future = submit(pool, work, *arguments)
+        if work is not int:
+            raise RuntimeError("can't start new thread")
+        return future
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", one_thread)
+    line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS)
+    try:
+        assert _embedded(_run(line, range(40))) == GOOD
+    finally:
+        line.close()
+
+
+def test_not_one_thread_ends_the_run_in_one_line(monkeypatch):
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ShortageError, match="no more threads"):
+        EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS)
+
+
+def test_a_full_store_ends_the_run_and_rejects_nothing():
+    def find_known(digest: str) -> int | None:
+        raise StoreError("cannot write s: no space left on device; free some space or choose another --store")
+
+    line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS, find_known)
+    try:
+        with pytest.raises(StoreError, match="choose another --store"):
+            _run(line, range(10))
+    finally:
+        line.close()
