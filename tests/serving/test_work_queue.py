@@ -21,7 +21,7 @@ from serving import work_queue
 from serving.work_queue import Full, WorkQueue, call_each
 
 T = TypeVar("T")
-LONG_S = 10.0
+LONG_S = 120.0
 
 
 class Gate:
