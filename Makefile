@@ -7,7 +7,7 @@ STAMP := .venv/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench-embed bench-index bench-update bench-reindex bench-serve image clean
+.PHONY: demo test lint mutants bench-embed bench-index bench-update bench-reindex bench-serve image clean
 
 # Draws the sample catalog, embeds it, indexes it and searches it, in ./demo.
 demo: $(STAMP)
@@ -20,6 +20,13 @@ lint: $(STAMP)
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy --no-error-summary
+
+# Changes the code a little, again and again, and counts the changes that no test sees: ARGS may name some, such as
+# 'index_builder.engine*'.
+mutants: $(STAMP)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,mutants]'
+	@$(BIN)/python -m mutmut run $(ARGS)
+	@$(BIN)/python -m tests.support.mutation_score
 
 bench-embed: $(STAMP)
 	@$(BIN)/python -m benchmarks.embed_throughput $(ARGS)
@@ -43,7 +50,7 @@ image:
 	@docker build -f deploy/Dockerfile -t shelfmark:0.1.0 .
 
 clean:
-	@rm -rf .venv build demo dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv build demo dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A candidate is run, not only looked up: version managers leave names on PATH that do not start.

@@ -109,6 +109,14 @@ def test_the_nearest_of_all_shards_are_found(sizes: list[int], queries: int) -> 
 
 
 @pytest.mark.parametrize("queries", [1, 2])
+def test_no_cosine_is_over_one(queries: int) -> None:
+    made = make([30])
+    rows, scores = made.engine.nearest(made.vectors[:queries] * np.float32(1.1), 3)
+    assert rows[:, 0].tolist() == list(range(queries))
+    assert scores[:, 0].tolist() == [1.0] * queries
+
+
+@pytest.mark.parametrize("queries", [1, 2])
 def test_what_the_leaves_do_not_hold_is_padded(queries: int) -> None:
     made = make([30], blind=tuple(range(3, 30)))
     rows, scores = made.engine.nearest(unit(queries, seed=9), 5)
