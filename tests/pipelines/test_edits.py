@@ -180,7 +180,7 @@ _MOVED_AND_BACK = [
 _REMOVED = [([("remove", 1)], None), ([("remove", 0)], 0)]
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)  # others every time in CI, see below
 @example([(0, "file", 1), (1, "tagged", 1)], _REMOVED)
 @example([(0, "tagged", 1)], _CHANGED_WHILE_DOWN)
 @example([(0, "tagged", 1), (1, "file", 2)], _MOVED_AND_BACK)
