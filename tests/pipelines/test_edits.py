@@ -180,6 +180,7 @@ _MOVED_AND_BACK = [
 _REMOVED = [([("remove", 1)], None), ([("remove", 0)], 0)]
 
 
+@pytest.mark.slow
 @settings(max_examples=3)  # others every time in CI, see below
 @example([(0, "file", 1), (1, "tagged", 1)], _REMOVED)
 @example([(0, "tagged", 1)], _CHANGED_WHILE_DOWN)

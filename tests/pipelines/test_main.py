@@ -95,6 +95,7 @@ def test_every_runner_gives_the_same_snapshot(catalog, reference, tmp_path, runn
         np.testing.assert_allclose(vector, expected[image_id], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_leaves_no_snapshot_and_the_next_run_succeeds(catalog, tmp_path):
     store, scratch = tmp_path / "store", tmp_path / "scratch"
     scratch.mkdir()
@@ -147,6 +148,7 @@ def test_a_mistake_is_one_line(catalog, tmp_path, arguments, code, says):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_demo_goes_from_a_catalog_to_a_search_and_owns_up_to_untrained_weights(tmp_path):
     done = shelfmark("demo", tmp_path / "demo", "--items", "4", "--views", "2", "--format", "json")
     assert done.returncode == 0, done.stderr

@@ -286,6 +286,7 @@ def stopped(process: int) -> Iterator[None]:
         os.kill(process, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_two_workers_are_two_processes_that_reload_and_stop_together(tmp_path):
     store = make_served_store(tmp_path)
 
