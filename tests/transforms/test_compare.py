@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.testing.util import assert_that, equal_to
 
 from store.location import Store
@@ -216,3 +217,26 @@ def test_a_first_run_has_no_past(tmp_path: Path) -> None:
         outputs = made | CompareRows(None, find_catalog(str(tmp_path / "catalog.csv")), count, NO_PROGRESS)
         assert_that(outputs.tasks, equal_to([Task(row) for row in rows]), "Tasks")
         assert_that(outputs.reused, equal_to([]), "Reused")
+
+
+def test_its_steps_keep_the_names_that_a_runner_shows(tmp_path: Path) -> None:
+    class Names(PipelineVisitor):
+        def __init__(self) -> None:
+            self.found: set[str] = set()
+
+        def enter_composite_transform(self, transform_node: AppliedPTransform) -> None:
+            self.visit_transform(transform_node)
+
+        def visit_transform(self, transform_node: AppliedPTransform) -> None:
+            parts = transform_node.full_label.split("/")
+            if parts[0] == "CompareRows" and len(parts) == 2:
+                self.found.add(parts[1])
+
+    (tmp_path / "catalog.csv").write_text("image_uri\nx.jpg\n")
+    pipeline, names = beam.Pipeline(), Names()
+    count = beam.pvalue.AsSingleton(pipeline | "Count" >> beam.Create([1]))
+    rows = pipeline | beam.Create([catalog_row("a")]).with_output_types(CatalogRow)
+    rows | CompareRows(None, find_catalog(str(tmp_path / "catalog.csv")), count, NO_PROGRESS)
+    pipeline.visit(names)
+    read, join = {"ReadPrevious", "ReadStale"}, {"CatalogById", "PreviousById", "StaleById", "JoinById", "Compare"}
+    assert names.found == read | join
