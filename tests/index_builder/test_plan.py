@@ -27,6 +27,31 @@ def test_a_million_rows_fit_six_gibibytes_in_shards() -> None:
     assert plan.memory_bytes <= 6 * GIB
 
 
+def test_workers_share_what_memory_there_is() -> None:
+    planned = [plan_index(1_000_000, 2048, gib * GIB, 0.95, cpus=4) for gib in (3, 4, 6, 64)]
+    assert [plan.workers for plan in planned] == [1, 2, 3, 4]
+    assert planned[-1].memory_bytes > 3 * GIB, "four at once, as if memory were no matter"
+
+
+@given(
+    rows=st.integers(20_000, 5_000_000), dim=st.integers(256, 4096), memory=st.integers(2, 64), cpus=st.integers(1, 64)
+)
+def test_as_many_shards_are_built_at_once_as_memory_holds(rows: int, dim: int, memory: int, cpus: int) -> None:
+    limit = memory * GIB // 2
+    try:
+        plan = plan_index(rows, dim, limit, 0.95, cpus=cpus)
+    except UserError:
+        return
+    if plan.kind == "exact":
+        return
+    alone = plan_index(rows, dim, limit, 0.95, cpus=1)
+    assert (alone.workers, alone.shards) == (1, plan.shards)
+    if plan.workers > 1:
+        each = (plan.memory_bytes - alone.memory_bytes) // (plan.workers - 1)
+        assert plan.memory_bytes <= limit
+        assert plan.workers == min(cpus, plan.shards) or plan.memory_bytes + each > limit
+
+
 @given(
     rows=st.integers(1, 200_000_000),
     dim=st.integers(1, 4096),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,13 @@ def test_any_of_those_that_tie_with_the_last_is_right() -> None:
     assert recall(np.array([[1, 3]]), truth, 2) == 1
     assert recall(np.array([[2, 3]]), truth, 2) == 1
     assert recall(np.array([[1, 4]]), truth, 2) == 0.5
+
+
+@pytest.mark.parametrize(("apart", "share"), [(5e-7, 1.0), (3e-6, 0.5), (5e-5, 0.5)])
+def test_only_what_multiplication_alone_sets_apart_ties(apart: float, share: float) -> None:
+    """A neighbour that is worse by 0.00005 is another picture, not a copy in another order: finding it is a miss."""
+    scores = np.array([[0.9, 0.8, 0.8 - apart, 0.7]], np.float32)
+    assert recall(np.array([[1, 3]]), (np.array([[1, 2, 3, 4]]), scores), 2) == share
 
 
 def test_a_query_with_more_ties_than_the_truth_is_deep_is_left_out() -> None:

@@ -87,7 +87,7 @@ def test_of_two_that_open_a_version_at_once_one_downloads_it(
         lock(descriptor, operation)
 
     def slow_open(self: Store, path: str) -> pa.NativeFile:
-        assert both_want_it.wait(30)
+        assert both_want_it.wait(120)
         return noted(self, path)
 
     monkeypatch.setattr(fcntl, "flock", seen_lock)

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given, seed, settings
 from hypothesis import strategies as st
 
 from store.errors import StoreError
 from store.location import Store
 from store.snapshot import list_snapshots, read_manifest
 from tests.support.changing_server import ChangingServer
+from tests.support.fresh_seeds import try_fresh_seeds
 from tests.support.http_server import jpeg
 from tests.support.small_embed import embed_again, rows_of, write_catalog
 
@@ -38,6 +39,7 @@ edits = st.one_of(
     st.tuples(st.just("give_version"), slots, st.booleans()),
     st.tuples(st.just("break_server"), st.booleans()),
 )
+openings = st.lists(st.tuples(slots, places, numbers), min_size=1, max_size=5)
 nights = st.lists(st.tuples(st.lists(edits, min_size=1, max_size=6), st.none() | st.integers(0, 6)), max_size=5)
 
 
@@ -178,12 +180,26 @@ _MOVED_AND_BACK = [
 _REMOVED = [([("remove", 1)], None), ([("remove", 0)], 0)]
 
 
-@settings(max_examples=8)
+@pytest.mark.slow
+@settings(max_examples=3)  # others every time in CI, see below
 @example([(0, "file", 1), (1, "tagged", 1)], _REMOVED)
 @example([(0, "tagged", 1)], _CHANGED_WHILE_DOWN)
 @example([(0, "tagged", 1), (1, "file", 2)], _MOVED_AND_BACK)
-@given(st.lists(st.tuples(slots, places, numbers), min_size=1, max_size=5), nights)
+@given(openings, nights)
 def test_after_every_run_the_store_equals_a_full_rebuild(first, then):
+    live_through(first, then)
+
+
+def test_also_with_seeds_never_seen(capfd):
+    def run(number: int) -> None:
+        fresh = settings(max_examples=3, derandomize=False, database=None, deadline=None)
+        seed(number)(fresh(given(openings, nights)(live_through)))()
+
+    try_fresh_seeds(run, "tests/pipelines/test_edits.py::test_also_with_seeds_never_seen", capfd)
+
+
+def live_through(first: list, then: list) -> None:
+    """A catalog's first night and the ones after it, each compared with a full rebuild."""
     with tempfile.TemporaryDirectory() as scratch, ChangingServer() as server:
         folder = Path(scratch)
         world, expected, store = World(folder, server), Expected(), folder / "store"

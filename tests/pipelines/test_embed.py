@@ -142,7 +142,7 @@ def test_every_answer_of_a_server_ends_as_it_should(tmp_path):
         "/redirect": "embedded",
         "/429-then-200": "embedded",
         "/500-then-200": "embedded",
-        "/slow?ms=300": "embedded",
+        "/slow?ms=20": "embedded",
         "/status/404": "not_found",
         "/status/403": "forbidden",
         "/status/500": "fetch_error",

@@ -1,12 +1,10 @@
-"""`shelfmark index` as a user types it, and its shards on Beam's runners."""
+"""`shelfmark index` and the commands about versions as a user types them, and its shards on Beam's runners."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from pipelines.processor import choose_blas_kernels
 from store.location import Store
 from store.publication import current_version
 from tests.index_builder.conftest import use_trees
+from tests.support.cli import shelfmark
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +30,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("index") / "store"
     write_snapshot(Store(str(folder)), 400, seed=1, dimensions=48)
     return folder
-
-
-def shelfmark(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_from_snapshot_to_check_to_rollback_to_prune(store: Path, tmp_path: Path) -> None:

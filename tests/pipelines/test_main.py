@@ -1,4 +1,5 @@
-"""The command as a user types it, in a process of its own, with a real (small, untrained) model."""
+"""The command as a user types it, with a real (small, untrained) model: what works in a process of its own, mistakes in
+this one."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import pytest
 from samples.catalog import draw_catalog
 from store.location import Store
 from store.snapshot import list_snapshots
+from tests.support import cli
 from tests.support.http_server import PictureServer
 from transforms.progress import ProgressFile
 
@@ -93,6 +95,7 @@ def test_every_runner_gives_the_same_snapshot(catalog, reference, tmp_path, runn
         np.testing.assert_allclose(vector, expected[image_id], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_leaves_no_snapshot_and_the_next_run_succeeds(catalog, tmp_path):
     store, scratch = tmp_path / "store", tmp_path / "scratch"
     scratch.mkdir()
@@ -138,13 +141,14 @@ def _wait_for(scratch: Path, pictures: int, process: subprocess.Popen[bytes]) ->
 )
 def test_a_mistake_is_one_line(catalog, tmp_path, arguments, code, says):
     arguments = [text.format(catalog=catalog, store=tmp_path) for text in arguments]
-    done = shelfmark(*arguments)
+    done = cli.shelfmark(*arguments)
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_demo_goes_from_a_catalog_to_a_search_and_owns_up_to_untrained_weights(tmp_path):
     done = shelfmark("demo", tmp_path / "demo", "--items", "4", "--views", "2", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -164,7 +168,7 @@ def test_a_gate_refuses_with_exit_3(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "a.jpg").write_bytes(b"<html>")
-    done = shelfmark("embed", "--catalog", pictures, "--store", tmp_path / "store", *SMALL_MODEL)
+    done = cli.shelfmark("embed", "--catalog", pictures, "--store", tmp_path / "store", *SMALL_MODEL)
     assert done.returncode == 3
     assert "1 of 1 rows were rejected (not_an_image 1)" in done.stderr
     assert done.stdout == ""
@@ -172,8 +176,8 @@ def test_a_gate_refuses_with_exit_3(tmp_path):
 
 def test_a_table_behind_http_is_read_and_a_missing_one_is_one_line(tmp_path):
     with PictureServer() as server:
-        missing = shelfmark("embed", "--catalog", server.url("/status/404/catalog.csv"), "--store", tmp_path)
-        page = shelfmark("embed", "--catalog", server.url("/ok/1.jpg"), "--store", tmp_path)
+        missing = cli.shelfmark("embed", "--catalog", server.url("/status/404/catalog.csv"), "--store", tmp_path)
+        page = cli.shelfmark("embed", "--catalog", server.url("/ok/1.jpg"), "--store", tmp_path)
     assert missing.returncode == page.returncode == 2
     assert "404" in missing.stderr
     assert "expected a .csv, .jsonl or .parquet table behind http(s), found '1.jpg'" in page.stderr

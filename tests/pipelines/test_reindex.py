@@ -205,6 +205,7 @@ def kill_reindex(folder: Path) -> int:
     return len(steps)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_step_leaves_a_whole_version_and_the_next_finishes(tmp_path):
     assert run_alone("tests.pipelines.test_reindex", "kill_reindex", tmp_path) >= 15
 

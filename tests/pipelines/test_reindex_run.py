@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from index_builder.build import IndexRequest
 from pipelines import reindex_run
+from pipelines.reindex_run import ReindexRun
 from store.errors import GateRefused, StoreError
+from store.index import list_versions
 from store.location import Store
 from store.publication import publish, read_current
-from store.snapshot import list_snapshots
+from store.snapshot import Counts, list_snapshots, read_manifest
 from tests.pipelines.test_incremental import draw, put
 from tests.support.small_embed import embed_again, write_catalog
 from tests.support.small_reindex import REQUEST, check_published, new_run, reindex
-from tests.support.versions import publish_now
+from tests.support.versions import add_snapshot, add_version, name_of, publish_now
+from transforms.tally import WORK
 
 
 @pytest.fixture
@@ -32,6 +36,47 @@ def catalog(tmp_path, rows):
 @pytest.fixture
 def store(tmp_path):
     return tmp_path / "store"
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    """A store of three versions of three snapshots, the newest published."""
+    store = Store(str(tmp_path / "made up"))
+    for day in (1, 2, 3):
+        add_snapshot(store, day)
+        add_version(store, day)
+    publish_now(store, name_of(3))
+    return store
+
+
+def run_without_news(store: Store) -> ReindexRun:
+    """A run that finds the catalog as the newest snapshot has it, and is to keep one version."""
+    request = dataclasses.replace(REQUEST, index=IndexRequest(), keep=1)
+    run = new_run(store.local_path(""), None, request)  # type: ignore[arg-type]
+    newest, work = read_manifest(store, name_of(3)), dict.fromkeys(WORK, 0)
+    unchanged = dataclasses.replace(
+        newest, snapshot=name_of(4), previous_snapshot=name_of(3), counts=Counts(5, 0, 5, 0), work=work
+    )
+    run._embed = lambda least: unchanged
+    return run
+
+
+def test_old_versions_are_deleted(made_up):
+    run_without_news(made_up).run(lambda: None)
+    assert list_versions(made_up) == [name_of(3)]
+
+
+def test_a_run_that_lost_its_lease_deletes_nothing(made_up):
+    """It has nothing to publish, yet the store is another run's by now, which may be reading the old versions."""
+
+    def lost() -> None:
+        raise StoreError("another run took over")
+
+    run = run_without_news(made_up)
+    with pytest.raises(StoreError, match="took over"):
+        run.run(lost)
+    assert run.record.outcome == "nothing_to_do"
+    assert list_versions(made_up) == [name_of(day) for day in (1, 2, 3)]
 
 
 def cut(path: Path, data: bytes) -> bytes:

@@ -192,7 +192,7 @@ def fail_to_begin(store: Path, workers: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pipelines.main", "serve", "--store", str(store), "--port", "0"]
     with subprocess.Popen([*command, "--workers", workers], stderr=subprocess.PIPE, text=True) as process:
         try:
-            _, error = process.communicate(timeout=30)
+            _, error = process.communicate(timeout=120)
         finally:
             process.terminate()  # and its workers with it
     return process.returncode, error
@@ -218,7 +218,7 @@ def test_what_is_published_and_cannot_be_served_is_one_line_and_exit_1(tmp_path,
 
 
 def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 60
+    end_s = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < end_s, "it never came to hold"
         time.sleep(0.005)
@@ -246,7 +246,7 @@ def test_it_opens_then_listens_and_at_sigterm_finishes_what_it_has_begun(store):
         assert listening["event"] == "listening"
         assert listening["url"] == f"http://127.0.0.1:{server.port}"
         assert client.search(b"a picture").status == 422
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as slow:
             kind = "Host: a\r\nContent-Type: application/json"
             head = f"POST /v1/search HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
             slow.sendall(head.encode() + body[:5])
@@ -258,13 +258,13 @@ def test_it_opens_then_listens_and_at_sigterm_finishes_what_it_has_begun(store):
             answer = slow.makefile("rb").read()
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.count(b'"image_id"') == 2
-        server.process.wait(60)
+        server.process.wait(120)
     check_ended(server)
 
 
 def is_closed(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=60):
+        with socket.create_connection(("127.0.0.1", port), timeout=120):
             return False
     except ConnectionError:
         return True
@@ -286,6 +286,7 @@ def stopped(process: int) -> Iterator[None]:
         os.kill(process, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_two_workers_are_two_processes_that_reload_and_stop_together(tmp_path):
     store = make_served_store(tmp_path)
 
@@ -311,7 +312,7 @@ def test_two_workers_are_two_processes_that_reload_and_stop_together(tmp_path):
             with stopped(idle):
                 assert ask_version(server.port) == second
         server.process.terminate()
-        server.process.wait(60)
+        server.process.wait(120)
         assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
     check_ended(server)
 
@@ -320,5 +321,5 @@ def test_sigint_ends_it_as_well(store):
     with serve_command(store.uri, *VECTORS_ONLY) as server:
         assert ask_version(server.port) == store.versions[-1]
         server.process.send_signal(signal.SIGINT)
-        server.process.wait(60)
+        server.process.wait(120)
     check_ended(server)

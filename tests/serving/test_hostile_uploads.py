@@ -403,7 +403,7 @@ def test_while_a_form_is_read_others_are_answered(
 
     def hold(content_type: str, body: bytes) -> uploads.Form:
         begun.set()
-        assert go.wait(20)
+        assert go.wait(120)
         return read_form(content_type, body)
 
     read_form = uploads.read_form
@@ -417,7 +417,7 @@ def test_while_a_form_is_read_others_are_answered(
     sending = threading.Thread(target=send)
     sending.start()
     try:
-        assert begun.wait(20)
+        assert begun.wait(120)
         assert client.ask("GET", "/healthz").status == 200
         assert client.search(PICTURE).status == 200
         assert not statuses

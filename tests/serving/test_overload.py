@@ -19,7 +19,8 @@ from tests.support.serving import Answer, Client, Running, ServedStore, in_threa
 BATCH, HOLD_S = 4, 0.05
 MAX_PICTURES, MAX_QUERIES, MAX_UPLOADS_BYTES = 8, 4, 1 << 20
 CLIENTS = 40
-OVERLOAD_S = 1.5
+ENOUGH_S = 120.0
+"""Bounds a test that fails, on a machine that other programs use too."""
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +52,19 @@ class Load:
     most_queries: int
 
 
-def offer(server: Running, body: object, seconds: float) -> Load:
-    """Many clients that ask again as soon as they are answered, and look at no Retry-After."""
+def offer(server: Running, body: object, refused: int) -> Load:
+    """Many clients that ask again as soon as they are answered, and look at no Retry-After, until many were answered
+    and so many refused."""
     load = Load(Counter(), 0, 0)
     lock = threading.Lock()
-    until_s = time.monotonic() + seconds
+    until_s = time.monotonic() + ENOUGH_S
+
+    def goes_on() -> bool:
+        return (load.statuses[200] < 60 or load.statuses[503] < refused) and time.monotonic() < until_s
 
     def ask(_: int) -> None:
         with Client(server.port) as client:
-            while time.monotonic() < until_s:
+            while goes_on():
                 answer = client.search(body)
                 check(answer)
                 with lock:
@@ -67,7 +72,7 @@ def offer(server: Running, body: object, seconds: float) -> Load:
 
     def look() -> None:
         with Client(server.port) as client:
-            while time.monotonic() < until_s:
+            while goes_on():
                 load.most_pictures = max(load.most_pictures, client.metric("shelfmark_pictures_waiting"))
                 load.most_queries = max(load.most_queries, server.service.threads._searching.waiting)
 
@@ -89,9 +94,9 @@ def test_too_many_pictures(server: Running, encoder: FakeEncoder, kind: str) -> 
     crop = {"x": 0, "y": 0, "width": 40, "height": 40}
     body = query_picture() if kind == "picture" else {"image_id": "both-2", "crop": crop}
     with Client(server.port) as client:
-        load = offer(server, body, OVERLOAD_S)
-        assert load.statuses[200] > 10, load
-        assert load.statuses[503] > 10, load
+        load = offer(server, body, refused=60)
+        assert load.statuses[200] >= 60, load
+        assert load.statuses[503] >= 60, load
         assert load.most_pictures <= MAX_PICTURES
         assert max(encoder.batches) <= BATCH
         for _ in range(20):
@@ -100,9 +105,9 @@ def test_too_many_pictures(server: Running, encoder: FakeEncoder, kind: str) -> 
 
 
 def test_too_many_searches(server: Running) -> None:
-    load = offer(server, {"vectors": [query_vector(seed) for seed in range(64)], "k": 15}, OVERLOAD_S)
-    assert load.statuses[200] > 10, load
-    assert load.statuses[503] > 0, load
+    load = offer(server, {"vectors": [query_vector(seed) for seed in range(64)], "k": 15}, refused=10)
+    assert load.statuses[200] >= 60, load
+    assert load.statuses[503] >= 10, load
     assert load.most_queries <= MAX_QUERIES
     with Client(server.port) as client:
         for seed in range(20):
@@ -117,12 +122,12 @@ def test_too_many_uploads(server: Running) -> None:
     with contextlib.ExitStack() as stack:
         halves = []
         for _ in range(20):
-            half = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=ENOUGH_S))
             with contextlib.suppress(ConnectionError):
                 half.sendall(sent)
             halves.append(half)
         refused = 0
-        until_s = time.monotonic() + 20
+        until_s = time.monotonic() + ENOUGH_S
         while refused < 13 and time.monotonic() < until_s:
             assert server.service.uploads.held_bytes <= MAX_UPLOADS_BYTES
             for half in list(halves):

@@ -62,7 +62,7 @@ class Held(FakeEncoder):
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(120)
         return super().encode(pixels)
 
 

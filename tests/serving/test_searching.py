@@ -45,7 +45,7 @@ def held(monkeypatch) -> Iterator[threading.Event]:
 
     def hold(*arguments: Any) -> list[list[Hit]]:
         if not next(calls):
-            assert go.wait(20)
+            assert go.wait(120)
         return answer(*arguments)
 
     monkeypatch.setattr(searching, "answer", hold)

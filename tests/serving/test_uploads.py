@@ -211,7 +211,7 @@ def test_while_a_form_is_read_the_loop_goes_on_and_one_too_many_is_told_to_come_
     go = threading.Event()
 
     def hold(content_type: str, body: bytes) -> Form:
-        assert go.wait(20)
+        assert go.wait(120)
         return read_form(content_type, body)
 
     monkeypatch.setattr(uploads, "read_form", hold)

@@ -86,7 +86,7 @@ def test_the_sign_is_renewed_even_after_the_store_was_away(place, monkeypatch):
     monkeypatch.setattr(Store, "replace", replace)
     monkeypatch.setattr(building_module, "_EVERY_S", 0.001)
     with Building(place, VERSION, SNAPSHOT):
-        assert renewed.wait(10)
+        assert renewed.wait(120)
         assert is_being_built(place, VERSION, now())
     assert place.size_bytes(PATH) is None
 

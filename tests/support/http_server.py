@@ -26,11 +26,15 @@ def jpeg(number: int) -> bytes:
     return encoded.getvalue()
 
 
+ENOUGH_S = 120.0
+"""Bounds a test that fails, on a machine that other programs use too; no test that passes waits for it."""
+
+
 class PictureServer:
     """A threaded HTTP/1.1 server, used as a context manager.
 
     Routes (all GET; any may be followed by /anything, which is counted separately):
-        /ok/<n>.jpg: `jpeg(n)`; with ?ms= after that many milliseconds.
+        /ok/<n>.jpg: `jpeg(n)`; with ?together= not before so many requests were being answered at once.
         /redirect: 301 to /ok/1.jpg, or to ?to=. /loop: 302 to itself. /to-file: 302 to file:///etc/passwd.
         /status/<code>: that status.
         /429-then-200, /500-then-200, /reset-then-200, /truncated-then-200: the first request for a path fails.
@@ -82,10 +86,20 @@ class PictureServer:
         assert self._server is not None
         return self._server.server_address[1]
 
-    def wait_for_hangup(self, path: str, timeout_s: float = 5.0) -> bool:
-        """Whether the client closed a stream from `path` before its end, within the timeout."""
+    def wait_for_hangup(self, path: str) -> bool:
+        """Whether the client closed a stream from `path` before its end."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.hangups[path] > 0, timeout_s)
+            return self._changed.wait_for(lambda: self.hangups[path] > 0, ENOUGH_S)
+
+    def wait_for_requests(self, path: str, count: int) -> bool:
+        """Whether `path` was asked for so often."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.requests[path] >= count, ENOUGH_S)
+
+    def wait_for_company(self, count: int) -> bool:
+        """Whether so many requests were being answered at once."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.peak_concurrency >= count, ENOUGH_S)
 
     def begin(self, path: str, user_agent: str) -> int:
         """Counts a request; how many there were for this path."""
@@ -94,6 +108,7 @@ class PictureServer:
             self.user_agents.add(user_agent)
             self._concurrency += 1
             self.peak_concurrency = max(self.peak_concurrency, self._concurrency)
+            self._changed.notify_all()
             return self.requests[path]
 
     def end(self, path: str, *, hung_up: bool) -> None:
@@ -168,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.pause(pause_s) if pause_s else None
 
     def ok(self) -> None:
-        if "ms" in self.query:
-            self.pause(int(self.query["ms"]) / 1000)
+        if "together" in self.query:
+            self.server.owner.wait_for_company(int(self.query["together"]))
         self.reply(200, jpeg(int(self.rest.rpartition("/")[2].removesuffix(".jpg") or 1)), Content_Type="image/jpeg")
 
     def big(self) -> None:

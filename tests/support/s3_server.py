@@ -28,7 +28,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not _answers(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
@@ -40,7 +40,7 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(120)
 
 
 def _answers(port: int) -> bool:

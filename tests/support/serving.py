@@ -168,7 +168,7 @@ def running(
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            assert server.ready.wait(30)
+            assert server.ready.wait(120)
             yield Running(listening.getsockname()[1], service)
         finally:
             server.should_exit = True
@@ -207,7 +207,7 @@ class Answer:
 class Client:
     """One connection that is kept, and opened again where the server ended it between requests."""
 
-    def __init__(self, port: int, timeout_s: float = 20.0) -> None:
+    def __init__(self, port: int, timeout_s: float = 120.0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
 
     def ask(self, method: str, path: str, body: bytes | Any = None, headers: Mapping[str, str] | None = None) -> Answer:
@@ -252,7 +252,7 @@ def quoted(name: str) -> str:
     return urllib.parse.quote(name, safe="")
 
 
-def exchange(port: int, sent: bytes, timeout_s: float = 20.0) -> bytes:
+def exchange(port: int, sent: bytes, timeout_s: float = 120.0) -> bytes:
     """Sends bytes as they are, and reads until the server ends the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         received = []

@@ -23,7 +23,7 @@ from transforms.previous import PreviousSnapshot
 from transforms.snapshot import SnapshotRequest
 
 SOURCE = FakeEncoderSource()
-QUICK_FETCH = FetchOptions(connect_timeout_s=2, read_timeout_s=2, deadline_s=8, attempts=2, backoff_s=0.001)
+QUICK_FETCH = FetchOptions(connect_timeout_s=60, read_timeout_s=60, deadline_s=120, attempts=2, backoff_s=0.001)
 
 
 def embed_again(

@@ -57,8 +57,8 @@ def test_a_big_request_is_not_starved_by_small_ones() -> None:
         small.start()
         while len(budget._waiting) < 2 and not order:
             time.sleep(0.001)
-    big.join(5)
-    small.join(5)
+    big.join(120)
+    small.join(120)
     assert order == ["big", "small"]
 
 

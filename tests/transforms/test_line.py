@@ -100,6 +100,38 @@ def test_rows_on_the_line_are_bounded():
     assert most <= 3 + LIMITS.parallel_fetches + 1 + 4 * 3
 
 
+def test_nothing_new_is_fetched_while_too_many_bytes_wait(monkeypatch):
+    decoding, go = threading.Semaphore(0), threading.Event()
+    pushed, full_at = 0, []
+
+    def decode(data: bytes) -> Picture:
+        decoding.release()
+        assert go.wait(60)
+        return Picture(np.ones((4, 4, 3), np.uint8), 1, 1)
+
+    limits = LineLimits(parallel_fetches=8, parallel_decodes=8, max_waiting_bytes=1000)
+    line = EmbeddingLine(lambda *_: Fetched(b"x" * 500, ""), decode, lambda: FakeEncoder(4), limits)
+    plain = line._state.wait_for
+
+    def wait_for(ready, timeout=None):
+        if ready == line._has_room and not ready():
+            full_at.append(pushed)
+            go.set()
+        return plain(ready, timeout)
+
+    monkeypatch.setattr(line._state, "wait_for", wait_for)
+    try:
+        for pushed in range(5):
+            line.push(Job(str(pushed)))
+            assert pushed > 2 or decoding.acquire(timeout=60)  # its bytes are counted, and wait until it is decoded
+        assert full_at == [3], "1,000 bytes are not too many, 1,500 are; what came off the line made room again"
+        go.set()
+        assert len(list(line.flush())) == 5
+    finally:
+        go.set()
+        line.close()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_features_without_a_direction_are_refused(value):
     class Broken(FakeEncoder):
