@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import quiet_libraries
 from store.location import Store
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions, EncoderSource
-from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 

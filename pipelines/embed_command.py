@@ -10,6 +10,7 @@ from pathlib import Path
 
 from encoder.decode import RESIZE_MODES, DecodeOptions
 from encoder.source import PRECISIONS, KerasEncoderSource
+from fetch.fetcher import FetchOptions, ImageFetcher
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import LOG
@@ -21,7 +22,6 @@ from store.location import Store
 from store.snapshot import SnapshotManifest
 from transforms.catalog import Catalog
 from transforms.embeddings import MAX_STALE_RUNS, EmbedOptions
-from transforms.fetch import FetchOptions, ImageFetcher
 from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest

@@ -76,10 +76,10 @@ def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str)
     """
     from encoder.decode import DecodeOptions
     from encoder.source import load_checked, open_source
+    from fetch.fetcher import FetchOptions, ImageFetcher
     from pipelines import embed
     from pipelines.beam_flags import parse_beam_flags
     from transforms.embeddings import EmbedOptions
-    from transforms.fetch import FetchOptions, ImageFetcher
     from transforms.progress import ProgressFile
     from transforms.snapshot import SnapshotRequest
 

@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
+from fetch.fetcher import is_same_file, resolve_uri
 from pipelines.beam_flags import is_local, parse_beam_flags
 from pipelines.embed import root_cause, started_now
 from pipelines.embed_command import choose_encoder, open_flagged_catalog
@@ -21,7 +22,6 @@ from store.location import Store
 from store.rejects import Reason
 from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows, differs
-from transforms.fetch import is_same_file, resolve_uri
 from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.tally import Tally

@@ -117,8 +117,8 @@ def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Asked]:
 
 
 def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[Asked]:
+    from fetch.fetcher import FetchOptions, ImageFetcher
     from pipelines.query_encoder import QueryEncoder
-    from transforms.fetch import FetchOptions, ImageFetcher
 
     if any("://" in name for name in names):
         from pipelines.beam_flags import open_file_systems

@@ -13,7 +13,7 @@ from serving.options import MIB, PictureSources, ServeOptions
 from store.errors import UserError
 
 if TYPE_CHECKING:
-    from transforms.fetch_options import FetchOptions
+    from fetch.options import FetchOptions
 
 _DEFAULTS = ServeOptions("")
 
@@ -192,11 +192,11 @@ def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str,
         pictures: What relative image_uris start from, or None for the catalog's own folder.
         allowed_hosts: Of URLs in requests; none turns them off.
     """
+    from fetch.fetcher import ImageFetcher, resolve_uri
     from pipelines.beam_flags import open_file_systems
     from store.location import Store
     from store.snapshot import read_manifest
     from transforms.catalog import catalog_base
-    from transforms.fetch import ImageFetcher, resolve_uri
 
     open_file_systems()
     fetcher = ImageFetcher(_patience())
@@ -212,7 +212,7 @@ def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str,
 def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | None:
     if not allowed_hosts:
         return None
-    from transforms.public_fetch import PublicFetcher
+    from fetch.public_fetcher import PublicFetcher
 
     try:
         return PublicFetcher(allowed_hosts, _patience()).fetch
@@ -222,6 +222,6 @@ def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | 
 
 def _patience() -> FetchOptions:
     """As long as a person waits for a picture."""
-    from transforms.fetch_options import FetchOptions
+    from fetch.options import FetchOptions
 
     return FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=10.0, attempts=2)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from encoder.thumbnails import thumbnail_data_uri
+from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
 from pipelines.console import LOG
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
 from store.snapshot import read_manifest
 from transforms.catalog import catalog_base
-from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
 
 # A page waits for one picture no longer than a person would.
 _FETCH = FetchOptions(connect_timeout_s=5.0, read_timeout_s=10.0, deadline_s=15.0, attempts=2)

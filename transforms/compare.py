@@ -9,13 +9,13 @@ from typing import Any
 
 import apache_beam as beam
 
+from fetch.source_version import is_told_by_source
 from store.rejects import Reason
 from transforms.catalog import Catalog, catalog_base
 from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, ReadStale, StaleMark, describe
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
 from transforms.shards import count_shards, shard_of
-from transforms.source_version import is_told_by_source
 from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 

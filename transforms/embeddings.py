@@ -15,16 +15,16 @@ from apache_beam.transforms.window import GlobalWindows
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import Encoder
 from encoder.spec import EncoderSpec
+from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
+from fetch.source_version import Fetched
 from store.location import Store
 from transforms.endings import EmbeddedRow, Ending, RejectedRow, end_refused, end_row
-from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
 from transforms.known import KnownContents
 from transforms.line import EmbeddingLine, LineLimits
 from transforms.outcomes import Job, Outcome
 from transforms.previous import PreviousRow, PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.shard_files import ShardFiles
-from transforms.source_version import Fetched
 from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 

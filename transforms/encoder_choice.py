@@ -11,9 +11,9 @@ import numpy as np
 
 from encoder.decode import decode_picture
 from encoder.spec import EncoderSpec
+from fetch.fetcher import ImageFetcher, resolve_uri
 from store.rejects import Rejected
 from transforms.embeddings import EmbedOptions, EncoderSource
-from transforms.fetch import ImageFetcher, resolve_uri
 from transforms.rows import CatalogRow
 
 PROBE_PICTURES = 32

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from encoder.decode import Picture
 from encoder.model import Encoder
 from encoder.normalise import normalise
+from fetch.source_version import Fetched
 from store.rejects import Rejected
 from transforms.outcomes import Embedded, Job, Outcome, Refused, SameContent, Unchanged
-from transforms.source_version import Fetched
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from store.errors import GateRefused, StoreError, UserError
@@ -25,7 +26,6 @@ from tests.support.hostile import make_hostile_folder
 from tests.support.http_server import PictureServer
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
-from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 

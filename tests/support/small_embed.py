@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from store.location import Store
@@ -16,7 +17,6 @@ from store.snapshot import SnapshotManifest, list_snapshots, read_manifest, snap
 from tests.support.fakes import FakeEncoderSource
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
-from transforms.fetch import FetchOptions
 from transforms.previous import PreviousSnapshot
 from transforms.snapshot import SnapshotRequest
 

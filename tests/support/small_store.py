@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
 from index_builder.build import IndexRequest, build_index
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
@@ -15,7 +16,6 @@ from store.location import Store
 from store.snapshot import SnapshotManifest
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
-from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.source_version import Fetched, conditional_headers, is_told_by_source, of_file, of_object, of_response
 from store.rejects import Reason, Rejected
 from tests.support.http_server import jpeg
-from transforms.fetch import FetchOptions, ImageFetcher
-from transforms.source_version import Fetched, conditional_headers, is_told_by_source, of_file, of_object, of_response
 
 DATES = {"Last-Modified": "Sat, 01 Nov 2026 10:00:00 GMT", "Date": "Sat, 01 Nov 2026 11:00:00 GMT"}
 

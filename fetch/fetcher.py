@@ -14,12 +14,12 @@ import time
 import urllib.parse
 from collections.abc import Callable
 
+from fetch.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
+from fetch.deadline import Deadline
+from fetch.http import HttpDownloader, shown_uri
+from fetch.options import FetchOptions
+from fetch.source_version import Fetched, of_file, of_object
 from store.rejects import Reason, Rejected
-from transforms.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
-from transforms.deadline import Deadline
-from transforms.fetch_options import FetchOptions
-from transforms.http import HttpDownloader, shown_uri
-from transforms.source_version import Fetched, of_file, of_object
 
 __all__ = ["FetchOptions", "ImageFetcher", "resolve_uri"]
 

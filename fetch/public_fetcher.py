@@ -18,11 +18,11 @@ from urllib3 import exceptions as http_errors
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from fetch.byte_budget import ByteBudget
+from fetch.deadline import DeadlineHttpConnection, DeadlineHttpsConnection, current_deadline
+from fetch.http import HttpDownloader, parse_url, shown_uri
+from fetch.options import FetchOptions
 from store.rejects import Reason, Rejected
-from transforms.byte_budget import ByteBudget
-from transforms.deadline import DeadlineHttpConnection, DeadlineHttpsConnection, current_deadline
-from transforms.fetch_options import FetchOptions
-from transforms.http import HttpDownloader, parse_url, shown_uri
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

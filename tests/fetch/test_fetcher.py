@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch import fetcher as fetch_module
+from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
+from fetch.source_version import Fetched
 from store.rejects import Reason, Rejected
 from tests.support.http_server import jpeg
-from transforms import fetch as fetch_module
-from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
-from transforms.source_version import Fetched
 
 MIB = 1 << 20
 OPTIONS = FetchOptions(max_image_bytes=2 * MIB)
@@ -242,5 +242,5 @@ def test_a_file_system_is_read_within_the_limit(
 
 
 def test_importing_the_module_does_not_import_beam() -> None:
-    code = "import sys, transforms.fetch; sys.exit('apache_beam' in sys.modules)"
+    code = "import sys, fetch.fetcher; sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

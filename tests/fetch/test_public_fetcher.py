@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch.options import FetchOptions
+from fetch.public_fetcher import Address, PublicFetcher, is_public
 from store.rejects import Reason, Rejected
 from tests.support.http_server import PictureServer, jpeg
-from transforms.fetch_options import FetchOptions
-from transforms.public_fetch import Address, PublicFetcher, is_public
 
 OPTIONS = FetchOptions(connect_timeout_s=2, read_timeout_s=5, deadline_s=10, backoff_s=0.01, max_backoff_s=0.02)
 LOOPBACK = ipaddress.ip_address("127.0.0.1")

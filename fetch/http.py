@@ -20,12 +20,12 @@ from typing import Any
 import urllib3
 from urllib3 import exceptions as http_errors
 
+from fetch.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
+from fetch.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
+from fetch.options import FetchOptions
+from fetch.retries import PassingFailure, retry_after_s, with_retries
+from fetch.source_version import Fetched, conditional_headers, of_response
 from store.rejects import Reason, Rejected
-from transforms.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
-from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
-from transforms.fetch_options import FetchOptions
-from transforms.retries import PassingFailure, retry_after_s, with_retries
-from transforms.source_version import Fetched, conditional_headers, of_response
 
 _OK_STATUSES = (200, 203)
 _PASSING_STATUSES = (408, 425, 429)

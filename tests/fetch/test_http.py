@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fetch.fetcher import FetchOptions, ImageFetcher
 from store.rejects import Reason, Rejected
 from tests.support.fake_time import FakeTime
 from tests.support.http_server import PictureServer, jpeg
-from transforms.fetch import FetchOptions, ImageFetcher
 
 MIB = 1 << 20
 # Short pauses and limits: these tests wait for real sockets.
