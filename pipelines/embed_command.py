@@ -16,7 +16,8 @@ from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import LOG
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive, ratio, seconds
 from pipelines.incremental import choose_previous
-from pipelines.summary import snapshot_document, snapshot_table
+from pipelines.summary import snapshot_document, snapshot_table, why_not_allowed
+from pipelines.trust import add_trust_flags, trust_of
 from store.errors import UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
@@ -78,6 +79,7 @@ def add_embedding_flags(parser: Parser) -> None:
     )
     _add_encoder_flags(parser.add_argument_group("encoder"))
     _add_fetch_flags(parser.add_argument_group("pictures"))
+    add_trust_flags(parser)
     workers = parser.add_argument_group("workers that embed")
     workers.add_argument("--min_ram", metavar="SIZE", help="memory hint for the embedding step alone, such as 16GB")
     workers.add_argument("--accelerator", metavar="HINT", help="accelerator hint for the embedding step alone")
@@ -176,6 +178,7 @@ def embed_catalog(
             base=catalog.base,
             decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
             fetch=fetch,
+            policy=trust_of(flags).policy(catalog.base),
             progress=ProgressFile(progress),
             resource_hints=hints,
             previous=previous,
@@ -184,7 +187,10 @@ def embed_catalog(
         request = SnapshotRequest(
             snapshot, catalog.uri, now.isoformat(), flags.max_reject_ratio, only_if_changed, least_rows
         )
-        return embed.embed(catalog, source, store, request, options, beam_options)
+        manifest = embed.embed(catalog, source, store, request, options, beam_options)
+    if why := why_not_allowed(manifest.rejected_by_reason):
+        LOG.warning(why)
+    return manifest
 
 
 def open_flagged_catalog(flags: argparse.Namespace, scratch: Store, snapshot: str) -> Catalog:
@@ -194,7 +200,8 @@ def open_flagged_catalog(flags: argparse.Namespace, scratch: Store, snapshot: st
         UserError: It cannot be had, or is no catalog.
     """
     fetcher = ImageFetcher(
-        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
+        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0),
+        trust_of(flags).policy_of_table(),
     )
     try:
         return embed.open_catalog(_absolute(flags.catalog), scratch, snapshot, fetcher.fetch)

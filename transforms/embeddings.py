@@ -16,6 +16,7 @@ from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import Encoder
 from encoder.spec import EncoderSpec
 from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
+from fetch.policy import FetchPolicy
 from fetch.source_version import Fetched
 from store.location import Store
 from transforms.endings import EmbeddedRow, Ending, RejectedRow, end_refused, end_row
@@ -58,6 +59,7 @@ class EmbedOptions:
         base: Where relative image URIs start from.
         decode: Size, resize mode and pixel limit.
         fetch: Limits and manners of fetching.
+        policy: What the catalog may name.
         progress: Where progress is recorded.
         resource_hints: Beam's hints (`min_ram`, `accelerator`) for the workers that embed, and for no other step.
         previous: The snapshot whose embeddings may be used again; None to make every one anew.
@@ -67,6 +69,7 @@ class EmbedOptions:
     base: str
     decode: DecodeOptions
     fetch: FetchOptions
+    policy: FetchPolicy
     progress: ProgressFile = ProgressFile("")
     resource_hints: tuple[tuple[str, str], ...] = ()
     previous: PreviousSnapshot | None = None
@@ -176,7 +179,7 @@ class _EmbedShards(beam.DoFn):
 
     def _start_line(self, spec: EncoderSpec) -> EmbeddingLine:
         options = self._options
-        self._fetcher = self._fetcher or ImageFetcher(options.fetch)
+        self._fetcher = self._fetcher or ImageFetcher(options.fetch, options.policy)
         self._known = self._known or KnownContents(options.previous)
         limits = LineLimits(
             parallel_fetches=options.fetch.parallel_fetches, max_waiting_bytes=options.fetch.max_in_flight_bytes

@@ -76,7 +76,7 @@ class _ChooseEncoder(beam.DoFn):
         self._options = options
 
     def process(self, image_uris: list[str]) -> Iterator[EncoderSpec]:
-        fetcher = ImageFetcher(self._options.fetch)
+        fetcher = ImageFetcher(self._options.fetch, self._options.policy)
         pictures = []
         for uri in image_uris:
             try:

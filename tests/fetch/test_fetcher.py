@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fetch import fetcher as fetch_module
 from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
+from fetch.policy import ON_REQUEST
 from fetch.source_version import Fetched
 from store.rejects import Reason, Rejected
 from tests.support.http_server import jpeg
@@ -25,7 +26,7 @@ OPTIONS = FetchOptions(max_image_bytes=2 * MIB)
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, jitter=random.Random(1))
+    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
     yield made
     made.close()
 
@@ -162,7 +163,7 @@ def test_short_reads_are_continued_and_a_shrunk_file_is_rejected(
 @given(st.text(max_size=300))
 def test_no_local_name_raises_anything_but_a_reject(name: str) -> None:
     with pytest.raises(Rejected):
-        ImageFetcher(OPTIONS).fetch("/nowhere-at-all/" + name)
+        ImageFetcher(OPTIONS, ON_REQUEST).fetch("/nowhere-at-all/" + name)
 
 
 # --- other schemes

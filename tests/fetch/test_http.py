@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.policy import ON_REQUEST
 from store.rejects import Reason, Rejected
 from tests.support.fake_time import FakeTime
 from tests.support.http_server import PictureServer, jpeg
@@ -31,7 +32,7 @@ def server() -> Iterator[PictureServer]:
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, jitter=random.Random(1))
+    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
     yield made
     made.close()
 
@@ -129,7 +130,7 @@ def test_a_refused_connection_is_retried_and_explained() -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         rejected = rejection(
-            ImageFetcher(OPTIONS, clock=time_.clock, sleep=time_.sleep, jitter=random.Random(1)),
+            ImageFetcher(OPTIONS, ON_REQUEST, clock=time_.clock, sleep=time_.sleep, jitter=random.Random(1)),
             f"http://127.0.0.1:{unheard.getsockname()[1]}/a.jpg",
         )
     assert rejected.reason is Reason.FETCH_ERROR
@@ -161,7 +162,7 @@ def test_credentials_are_sent_to_their_host_and_never_shown(server: PictureServe
 
 @pytest.mark.parametrize("path", ["/drip", "/drip-head", "/endless-100", "/endless-trailers", "/stall"])
 def test_the_deadline_ends_every_kind_of_waiting(server: PictureServer, path: str) -> None:
-    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, deadline_s=0.4))
+    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, deadline_s=0.4), ON_REQUEST)
     started_s = time.monotonic()
     assert rejection(fetcher, server.url(path)).reason is Reason.TIMEOUT
     assert 0.35 < time.monotonic() - started_s < 3
@@ -170,7 +171,7 @@ def test_the_deadline_ends_every_kind_of_waiting(server: PictureServer, path: st
 
 
 def test_a_read_timeout_is_retried(server: PictureServer) -> None:
-    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, read_timeout_s=0.1, attempts=2))
+    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, read_timeout_s=0.1, attempts=2), ON_REQUEST)
     assert rejection(fetcher, server.url("/stall/read")).reason is Reason.TIMEOUT
     assert server.requests["/stall/read"] == 2
 
@@ -197,7 +198,7 @@ def test_latency_is_hidden_by_threads_but_a_host_is_not_flooded() -> None:
     options = FetchOptions(connections_per_host=16, parallel_fetches=64)
     numbers = range(200)
     with PictureServer() as server, ThreadPoolExecutor(options.parallel_fetches) as threads:
-        fetcher = ImageFetcher(options)
+        fetcher = ImageFetcher(options, ON_REQUEST)
         started_s = time.monotonic()
         urls = [server.url(f"/ok/{number}.jpg?ms=200") for number in numbers]
         assert list(threads.map(fetcher.fetch, urls)) == [jpeg(number) for number in numbers]
@@ -218,14 +219,14 @@ def test_a_connection_is_reused_after_pictures_errors_and_redirects(fetcher: Ima
 
 
 def test_waiting_for_a_seat_does_not_count_against_the_deadline(server: PictureServer) -> None:
-    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, connections_per_host=1, deadline_s=0.8))
+    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, connections_per_host=1, deadline_s=0.8), ON_REQUEST)
     with ThreadPoolExecutor(6) as threads:
         pictures = list(threads.map(fetcher.fetch, [server.url("/slow?ms=200")] * 6))
     assert pictures == [jpeg(1)] * 6
 
 
 def test_good_pictures_arrive_while_others_misbehave(server: PictureServer) -> None:
-    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, deadline_s=2))
+    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, deadline_s=2), ON_REQUEST)
     bad = ["/drip", "/endless", "/status/500", "/truncated", "/gzip-bomb", "/stall", "/loop", "/lying-short"]
 
     def outcome(path: str) -> bytes | Reason:

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch.addresses import Address, is_public
 from fetch.options import FetchOptions
-from fetch.public_fetcher import Address, PublicFetcher, is_public
+from fetch.public_fetcher import PublicFetcher
 from store.rejects import Reason, Rejected
 from tests.support.http_server import PictureServer, jpeg
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
+from fetch.policy import policy_for
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from store.errors import GateRefused, StoreError, UserError
@@ -41,7 +42,12 @@ def run_embed(
     progress = store.parent / f"progress-{snapshot}"
     progress.touch()
     options = EmbedOptions(
-        found.base, DecodeOptions(source.image_size), QUICK_FETCH, ProgressFile(str(progress)), **more
+        found.base,
+        DecodeOptions(source.image_size),
+        QUICK_FETCH,
+        policy_for(found.base),
+        ProgressFile(str(progress)),
+        **more,
     )
     request = SnapshotRequest(snapshot, catalog, now.isoformat(), max_reject_ratio)
     manifest = embed.embed(found, source, Store(str(store)), request, options, parse_beam_flags([]))

@@ -12,6 +12,7 @@ from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
+from pipelines.trust import AUTO, Trust
 from store.location import Store
 from store.snapshot import SnapshotManifest, list_snapshots, read_manifest, snapshot_folder
 from tests.support.fakes import FakeEncoderSource
@@ -32,6 +33,7 @@ def embed_again(
     only_if_changed: bool = False,
     least_rows: int = 0,
     max_stale_runs: int = 3,
+    trust: Trust = AUTO,
     source: FakeEncoderSource = SOURCE,
     beam_flags: tuple[str, ...] = (),
 ) -> SnapshotManifest:
@@ -45,6 +47,7 @@ def embed_again(
         found.base,
         DecodeOptions(source.image_size),
         QUICK_FETCH,
+        trust.policy(found.base),
         previous=previous,
         max_stale_runs=max_stale_runs,
     )

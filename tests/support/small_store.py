@@ -8,6 +8,7 @@ from typing import Any
 
 from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
+from fetch.policy import policy_for
 from index_builder.build import IndexRequest, build_index
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
@@ -51,6 +52,7 @@ def make_small_store(folder: Path, items: int, views: int) -> SmallStore:
         catalog.base,
         DecodeOptions(source.image_size, ENCODER.resize),
         FetchOptions(),
+        policy_for(catalog.base),
         ProgressFile(str(progress)),
     )
     request = SnapshotRequest(snapshot, str(table), now.isoformat(), max_reject_ratio=0.0)
