@@ -110,6 +110,11 @@ def _add_encoder_flags(group: argparse._ArgumentGroup) -> None:
 def _add_fetch_flags(group: argparse._ArgumentGroup) -> None:
     default = FetchOptions()
     pixels = DecodeOptions().max_pixels
+    group.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="store a small JPEG of every picture that is fetched: serve, search and evaluate then fetch none",
+    )
     group.add_argument("--max_pixels", type=positive, default=pixels, help="of one picture (default: %(default)s)")
     for name, kind, text in (
         ("max_image_bytes", positive, "of one picture (default: %(default)s)"),
@@ -183,6 +188,7 @@ def embed_catalog(
             resource_hints=hints,
             previous=previous,
             max_stale_runs=flags.max_stale_runs,
+            thumbnails=flags.thumbnails,
         )
         request = SnapshotRequest(
             snapshot, catalog.uri, now.isoformat(), flags.max_reject_ratio, only_if_changed, least_rows

@@ -61,6 +61,7 @@ class EmbeddingLine:
         load_encoder: Callable[[], Encoder],
         limits: LineLimits,
         find_known: Callable[[str], int | None] = lambda _: None,
+        keep: Callable[[str, bytes], None] = lambda _digest, _data: None,
     ) -> None:
         """Starts the threads.
 
@@ -70,12 +71,14 @@ class EmbeddingLine:
             load_encoder: The model; called once, in the thread that runs it.
             limits: How much is held at once.
             find_known: Digest of a picture's bytes -> place of its embedding, None where it has none.
+            keep: Given the digest and the bytes of every picture that has an embedding or can be decoded.
         """
         self._fetch = fetch
         self._decode = decode
         self._load_encoder = load_encoder
         self._limits = limits
         self._find_known = find_known
+        self._keep = keep
         self._batch_size = 1  # until the model says
         self._state = threading.Condition()
         self._decoded: collections.deque[_Decoded] = collections.deque()
@@ -176,9 +179,11 @@ class EmbeddingLine:
             digest = hashlib.sha256(fetched.data).hexdigest()
             place = self._find_known(digest)
             if place is not None:
+                self._keep(digest, fetched.data)
                 self._finish([SameContent(job, fetched.source_version, digest, place)], before_model=1)
                 return
             decoded = _Decoded(job, fetched.source_version, self._decode(fetched.data), digest)
+            self._keep(digest, fetched.data)
         finally:
             with self._state:
                 self._waiting_bytes -= len(fetched.data)

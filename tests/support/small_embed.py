@@ -34,6 +34,8 @@ def embed_again(
     least_rows: int = 0,
     max_stale_runs: int = 3,
     trust: Trust = AUTO,
+    base: str = "",
+    thumbnails: bool = False,
     source: FakeEncoderSource = SOURCE,
     beam_flags: tuple[str, ...] = (),
 ) -> SnapshotManifest:
@@ -42,7 +44,7 @@ def embed_again(
     names = list_snapshots(place)
     previous = None if full or not names else PreviousSnapshot.of(place, read_manifest(place, names[-1]))
     snapshot, now = embed.started_now()
-    found = find_catalog(str(catalog))
+    found = find_catalog(str(catalog), base=base)
     options = EmbedOptions(
         found.base,
         DecodeOptions(source.image_size),
@@ -50,6 +52,7 @@ def embed_again(
         trust.policy(found.base),
         previous=previous,
         max_stale_runs=max_stale_runs,
+        thumbnails=thumbnails,
     )
     request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed, least_rows)
     return embed.embed(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
