@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetch import local
 from fetch import policy as policy_module
 from fetch.addresses import is_never_allowed, is_public
 from fetch.allowed_hosts import literal_address
@@ -233,7 +232,7 @@ def test_a_folder_that_becomes_a_link_after_the_check_leads_nowhere(feed, monkey
             (feed.folder / "sub").symlink_to(feed.secret.parent)
         return real_open(path, *arguments, **options)
 
-    monkeypatch.setattr(local.os, "open", swap)
+    monkeypatch.setattr(os, "open", swap)
     feed.opened()
     refused_fetch(policy, str(feed.folder / "sub" / "secret.jpg"))
     assert not feed.opened()
@@ -249,7 +248,7 @@ def test_a_file_that_becomes_a_link_after_the_check_is_not_followed(feed, monkey
             (feed.folder / "fine.jpg").symlink_to(feed.secret)
         return real_open(path, *arguments, **options)
 
-    monkeypatch.setattr(local.os, "open", swap)
+    monkeypatch.setattr(os, "open", swap)
     refused_fetch(policy, str(feed.folder / "fine.jpg"))
 
 
@@ -281,7 +280,7 @@ def test_what_is_shown_is_what_was_embedded():
     assert fetch_embedded(lambda uri: b"one", "a.jpg", digest) == b"one"
     for found, known in ((b"another", digest), (b"one", "")):
         with pytest.raises(Rejected) as rejected:
-            fetch_embedded(lambda uri, found=found: found, "a.jpg", known)
+            fetch_embedded({"a.jpg": found}.__getitem__, "a.jpg", known)
         assert rejected.value.reason is Reason.CHANGED
 
 

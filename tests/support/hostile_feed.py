@@ -87,9 +87,9 @@ class HostileFeed:
     def loopback_urls(self) -> list[str]:
         """All that reaches the canary where nobody minds."""
         port = self.canary.port
-        hosts = ("127.0.0.1", "localhost", "127.1", "127.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "017700000001")
-        hosts += ("0177.0.0.1", "0.0.0.0", "0", "loopback.test", "LOOPBACK.test", "%6coopback.test", "loopback.test.")
-        hosts += ("xn--bcher-kva.test", "b\u00fccher.test", "public.test@127.0.0.1", "public.test:80@localhost")
+        hosts = ["127.0.0.1", "localhost", "127.1", "127.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "017700000001"]
+        hosts += ["0177.0.0.1", "0.0.0.0", "0", "loopback.test", "LOOPBACK.test", "%6coopback.test", "loopback.test."]
+        hosts += ["xn--bcher-kva.test", "b\u00fccher.test", "public.test@127.0.0.1", "public.test:80@localhost"]
         return [f"http://{host}:{port}/ok/1.jpg" for host in hosts]
 
     def other_urls(self) -> list[str]:
@@ -142,8 +142,8 @@ def hostile_feed(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[HostileFee
     (catalog / "fine.jpg").write_bytes(jpeg(5))
     for secret in (outside / "secret.jpg", others / "secret.jpg"):
         secret.write_bytes(jpeg(6))
-    links = {"link.jpg": outside / "secret.jpg", "chain.jpg": catalog / "link.jpg", "sub/link.jpg": "../link.jpg"}
-    for name, target in {**links, "elsewhere": outside, "root": "/", "proc": "/proc/self"}.items():
+    links = {"link.jpg": f"{outside}/secret.jpg", "chain.jpg": f"{catalog}/link.jpg", "sub/link.jpg": "../link.jpg"}
+    for name, target in {**links, "elsewhere": str(outside), "root": "/", "proc": "/proc/self"}.items():
         (catalog / name).symlink_to(target)
     resolver = Resolver()
     is_public = addresses.is_public
