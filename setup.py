@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from setuptools import find_packages, setup
 
-PACKAGES = ["store", "encoder", "transforms", "index_builder", "serving", "samples", "pipelines"]
+PACKAGES = ["store", "fetch", "encoder", "transforms", "index_builder", "serving", "samples", "pipelines"]
 
 AWS = ["apache-beam[aws]==2.77.0"]
 # What gs:// and Dataflow take of apache-beam[gcp], whose other thirty clients nothing here calls.

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
+from fetch.policy import ON_REQUEST
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import quiet_libraries
 from store.location import Store
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions, EncoderSource
-from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
@@ -96,7 +97,7 @@ def _run(source: EncoderSource, store: str, catalog: str) -> dict[str, Any]:
     snapshot, now = embed.started_now()
     with tempfile.NamedTemporaryFile() as progress:
         progress_file = ProgressFile(progress.name)
-        options = EmbedOptions("", DecodeOptions(source.image_size), FetchOptions(), progress_file)
+        options = EmbedOptions("", DecodeOptions(source.image_size), FetchOptions(), ON_REQUEST, progress_file)
         request = SnapshotRequest(snapshot, catalog, now.isoformat(), 0.0)
         found = find_catalog(catalog)
         manifest = embed.embed(found, source, Store(store), request, options, parse_beam_flags([]))

@@ -6,6 +6,7 @@ inflate a thousandfold, thousands of EXIF tags that all point at the same megaby
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ _UNDECODED = {
 }
 
 
+_HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+
+
 def recognise(data: bytes) -> str:
     """Names the format of a picture by its signature, never by a file name.
 
@@ -67,7 +71,9 @@ def recognise(data: bytes) -> str:
     for name, matches in _SIGNATURES.items():
         if matches(data):
             return name
-    raise Rejected(Reason.NOT_AN_IMAGE, f"expected {_SUPPORTED}, found bytes starting {data[:12]!r}")
+    # What was found is not quoted: it may be any file of this machine or page of its network.
+    found = "an HTML page" if _HTML.match(data[:512]) else "a file of another kind"
+    raise Rejected(Reason.NOT_AN_IMAGE, f"expected {_SUPPORTED}, found {found}")
 
 
 def _brands(data: bytes) -> set[bytes]:

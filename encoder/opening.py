@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 
 from PIL import (
@@ -89,7 +90,7 @@ def open_picture(name: str, data: bytes) -> ImageFile.ImageFile:
             reason, wanted = Reason.UNSUPPORTED_FORMAT, "a variant that is decoded here"
         else:
             reason, wanted = Reason.NOT_AN_IMAGE, "a sound header"
-        raise Rejected(reason, f"{name}: expected {wanted}, found: {_one_line(error)}") from error
+        raise Rejected(reason, f"{name}: expected {wanted}, found: {_plain_words(error)}") from error
     if name == "TIFF":
         # Keeps Pillow from reading every EXIF sub-directory after loading.
         source.is_animated = True  # type: ignore[attr-defined]
@@ -106,7 +107,7 @@ def load_failure(name: str, error: Exception) -> Rejected:
     lacking = _is_lacking(error)
     reason = Reason.UNSUPPORTED_FORMAT if lacking else Reason.TRUNCATED
     wanted = "a variant that is decoded here" if lacking else "complete pixel data"
-    return Rejected(reason, f"{name}: expected {wanted}, found: {_one_line(error)}")
+    return Rejected(reason, f"{name}: expected {wanted}, found: {_plain_words(error)}")
 
 
 def _refuse_own(error: Exception) -> None:
@@ -122,5 +123,7 @@ def _is_lacking(error: Exception) -> bool:
     return any(words in text for words in _LACKING) or isinstance(error.__cause__, KeyError)
 
 
-def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+def _plain_words(error: Exception) -> str:
+    """What Pillow says up to the first thing that it quotes, which may be bytes of the file."""
+    words = re.match(r"[A-Za-z ,-]*", " ".join(str(error).split()))
+    return (words[0].strip(" ,-") if words else "") or type(error).__name__

@@ -21,7 +21,7 @@ from index_builder.built import Built, Stopwatch
 from index_builder.exact_version import build_exact
 from index_builder.machine import available_memory_bytes, processors
 from index_builder.plan import Plan, describe_plan, plan_index
-from index_builder.rows import Rows
+from index_builder.rows import Hit, Rows
 from index_builder.searcher import Searcher
 from index_builder.shard import WORK_FOLDER, ShardTask, build_shard
 from index_builder.snapshot_rows import SnapshotRows
@@ -37,7 +37,7 @@ from store.process import utc_now
 from store.publication import last_published, missing_current, publish, read_published, refuse_after_rollback
 from store.snapshot import new_name
 
-ThumbnailsOf = Callable[[str], Callable[[str], str | None]]
+ThumbnailsOf = Callable[[Searcher], Callable[[Hit], str | None]]
 
 REPORT_FILE = "report.html"
 
@@ -145,7 +145,7 @@ def build_version(
         request: What to build.
         say: Told what is going on, a line at a time.
         run_shards: Builds shards; None for processes of this machine.
-        thumbnails_of: For a snapshot's name, image_uri -> data URI for the report, or None where there is no picture.
+        thumbnails_of: For the version, row -> data URI for the report, or None where there is no picture.
 
     Raises:
         UserError: No snapshot, an empty one, no version to start from, or too little memory.
@@ -167,7 +167,7 @@ def build_version(
             say("writing the report")
             seconds = {"seconds": time.perf_counter() - began, **watch.seconds}
             manifest = _describe(snapshot, version, now, built, seconds)
-            manifest = _finish(manifest, built, folder, thumbnails_of(manifest.snapshot))
+            manifest = _finish(manifest, built, folder, thumbnails_of)
         _check_reload(store, manifest, built)
         commit_version(store, manifest)
     return manifest
@@ -261,14 +261,14 @@ def _finish(
     manifest: IndexManifest,
     built: Built,
     folder: Path,
-    thumbnail: Callable[[str], str | None],
+    thumbnails_of: ThumbnailsOf,
 ) -> IndexManifest:
     """Writes the report and lists every file."""
     rows = Rows.open([folder / shard["name"] for shard in built.shards])
     searcher = Searcher(manifest, built.engine, rows)
     sample = np.random.default_rng(0).permutation(manifest.vectors)[:_DUPLICATES_SAMPLE]
     duplicates = overview.near_duplicates(searcher, np.sort(sample))
-    page = report.report_html(manifest, duplicates, overview.map_of_sample(searcher), thumbnail)
+    page = report.report_html(manifest, duplicates, overview.map_of_sample(searcher), thumbnails_of(searcher))
     (folder / REPORT_FILE).write_text(page, encoding="utf-8")
     paths = [path for path in list_files(folder) if path != BUILDING_FILE and not path.endswith(".tmp")]
     return dataclasses.replace(manifest, files=describe_files(folder, paths))

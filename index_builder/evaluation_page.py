@@ -34,7 +34,7 @@ def evaluation_html(
     evaluation: Evaluation,
     about: Mapping[str, str],
     confused_pair: Callable[[int], ConfusedPair],
-    thumbnail: Callable[[str], str | None],
+    thumbnail: Callable[[Hit], str | None],
 ) -> str:
     """A self-contained page.
 
@@ -42,7 +42,7 @@ def evaluation_html(
         evaluation: What was measured.
         about: What was asked of what: index version, label, queries, weights; shown as it is.
         confused_pair: Number of a query that the evaluation names as an example -> what to show of it.
-        thumbnail: An answer's image_uri -> data URI, or None where there is no picture to be had.
+        thumbnail: An answer -> data URI, or None where there is no picture to be had.
     """
     return page(
         "Retrieval quality",
@@ -95,7 +95,7 @@ def _label_row(label: str, quality: Quality) -> list[str | float]:
 def _confusions(
     evaluation: Evaluation,
     confused_pair: Callable[[int], ConfusedPair],
-    thumbnail: Callable[[str], str | None],
+    thumbnail: Callable[[Hit], str | None],
 ) -> list[Html]:
     if not evaluation.confusions:
         return [element("p", "Every first answer is right.", class_="faint")]
@@ -106,7 +106,7 @@ def _confusion(
     confusion: Confusion,
     evaluation: Evaluation,
     confused_pair: Callable[[int], ConfusedPair],
-    thumbnail: Callable[[str], str | None],
+    thumbnail: Callable[[Hit], str | None],
 ) -> Html:
     found = "a picture without label" if confusion.found is None else confusion.found
     share = f"{confusion.count:,} of {evaluation.per_label[confusion.label].queries:,}"

@@ -9,6 +9,7 @@ from typing import Any
 from index_builder.charts import Axis, Point, Target, plot
 from index_builder.html import Html, cards, element, page, section, table
 from index_builder.overview import DuplicatePair, MapPoint
+from index_builder.rows import Hit
 from index_builder.sheet import hit_tile
 from store.index import IndexManifest
 
@@ -23,7 +24,7 @@ def report_html(
     manifest: IndexManifest,
     duplicates: Sequence[DuplicatePair],
     map_points: Sequence[MapPoint],
-    thumbnail: Callable[[str], str | None],
+    thumbnail: Callable[[Hit], str | None],
 ) -> str:
     """The report as one self-contained page.
 
@@ -31,7 +32,7 @@ def report_html(
         manifest: Of the version; its list of files may still be empty.
         duplicates: Pairs to show.
         map_points: Points to show.
-        thumbnail: image_uri -> data URI, or None where there is no picture to be had.
+        thumbnail: A row -> data URI, or None where there is no picture to be had.
     """
     return page(
         f"Index {manifest.version}",
@@ -159,7 +160,7 @@ def _mebibytes(size_bytes: int) -> str:
     return f"{size:,.0f} MiB" if size >= 10 else f"{size:.2g} MiB"
 
 
-def _duplicates(pairs: Sequence[DuplicatePair], thumbnail: Callable[[str], str | None]) -> Html:
+def _duplicates(pairs: Sequence[DuplicatePair], thumbnail: Callable[[Hit], str | None]) -> Html:
     if not pairs:
         return section("Near duplicates", element("p", "None found among the sampled pictures.", class_="faint"))
     shown = [

@@ -26,24 +26,24 @@ class SheetRow:
     hits: Sequence[Hit]
 
 
-def sheet_html(queries: Sequence[SheetRow], thumbnail: Callable[[str], str | None]) -> str:
+def sheet_html(queries: Sequence[SheetRow], thumbnail: Callable[[Hit], str | None]) -> str:
     """A self-contained page.
 
     Args:
         queries: What to show.
-        thumbnail: An answer's image_uri -> data URI, or None where there is no picture to be had.
+        thumbnail: An answer -> data URI, or None where there is no picture to be had.
     """
     return page("Nearest pictures", *(_row(query, thumbnail) for query in queries))
 
 
-def _row(query: SheetRow, thumbnail: Callable[[str], str | None]) -> Html:
+def _row(query: SheetRow, thumbnail: Callable[[Hit], str | None]) -> Html:
     tiles = [tile(query.picture, query.title, "query", query=True)]
     tiles += [hit_tile(hit, thumbnail) for hit in query.hits]
     nothing = [] if query.hits else [element("p", "Nothing was found.", class_="faint")]
     return section(query.title, element("div", *tiles, class_="tiles"), *nothing)
 
 
-def hit_tile(hit: Hit, thumbnail: Callable[[str], str | None]) -> Html:
+def hit_tile(hit: Hit, thumbnail: Callable[[Hit], str | None]) -> Html:
     """An answer's picture over its cosine, item and attributes."""
     attributes = [f"{name}: {value}" for name, value in sorted(hit.attributes.items())]
-    return tile(thumbnail(hit.image_uri), hit.image_uri, element("b", f"{hit.score:.4f}"), hit.item_id, *attributes)
+    return tile(thumbnail(hit), hit.image_uri, element("b", f"{hit.score:.4f}"), hit.item_id, *attributes)

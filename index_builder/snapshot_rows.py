@@ -22,7 +22,7 @@ from store.snapshot import SnapshotManifest, read_manifest, snapshot_folder
 Float32 = npt.NDArray[np.float32]
 
 BATCH_ROWS = 2_048
-_COLUMNS = ["image_id", "item_id", "image_uri", "attributes", "embedding"]
+_COLUMNS = ["image_id", "item_id", "image_uri", "content_sha256", "attributes", "embedding"]
 _NORM_TOLERANCE = 1e-2
 _READERS = 2
 _LEAST_GROUPS = 16
@@ -34,7 +34,7 @@ class Batch:
 
     Attributes:
         start: Number of the first row, counted through the snapshot's parts.
-        rows: image_id, item_id, image_uri, attributes.
+        rows: image_id, item_id, image_uri, content_sha256, attributes.
         embeddings: float32[n, D], finite, L2-normalised.
     """
 

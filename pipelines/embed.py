@@ -21,6 +21,7 @@ from encoder.spec import EncoderSpec
 from encoder.weights import ResolvedWeights, resolve_weights
 from pipelines.beam_flags import is_local
 from pipelines.console import LOG, ProgressDisplay
+from pipelines.summary import why_not_allowed
 from store.errors import GateRefused, StoreError, UserError
 from store.location import Store
 from store.process import utc_now
@@ -137,7 +138,7 @@ def build_pipeline(
     _ = row_count | "AnnounceTotal" >> beam.Map(_announce, progress)
     count = AsSingleton(row_count)
     spec = AsSingleton(rows | "ChooseEncoder" >> ChooseEncoder(source, options))
-    compared = rows | "CompareRows" >> CompareRows(previous, catalog, count, progress)
+    compared = rows | "CompareRows" >> CompareRows(previous, catalog, count, progress, options.policy)
     task_count = compared[CompareRows.TASKS] | "CountTasks" >> beam.combiners.Count.Globally()
     embedded = (
         compared[CompareRows.TASKS]
@@ -228,6 +229,7 @@ def _refusal(refused: SnapshotManifest, request: SnapshotRequest, folder: str) -
     return (
         f"not committed: {counts.rejected:,} of {counts.catalog_rows:,} rows were rejected ({reasons}), more than "
         f"--max_reject_ratio {request.max_reject_ratio:g}; the rejects are listed in {folder}/rejected-*.parquet"
+        f"{why_not_allowed(refused.rejected_by_reason, before='; ')}"
     )
 
 

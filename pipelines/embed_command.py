@@ -10,19 +10,20 @@ from pathlib import Path
 
 from encoder.decode import RESIZE_MODES, DecodeOptions
 from encoder.source import PRECISIONS, KerasEncoderSource
+from fetch.fetcher import FetchOptions, ImageFetcher
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.console import LOG, show, show_document
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive, ratio, seconds
 from pipelines.incremental import choose_previous
-from pipelines.summary import snapshot_document, snapshot_table
+from pipelines.summary import snapshot_document, snapshot_table, why_not_allowed
+from pipelines.trust import add_trust_flags, trust_of
 from store.damage import OnDamage, is_rotten, setting_aside
 from store.errors import StoreError, UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
 from transforms.catalog import Catalog
 from transforms.embeddings import MAX_STALE_RUNS, EmbedOptions
-from transforms.fetch import FetchOptions, ImageFetcher
 from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
@@ -79,6 +80,7 @@ def add_embedding_flags(parser: Parser) -> None:
     )
     _add_encoder_flags(parser.add_argument_group("encoder"))
     _add_fetch_flags(parser.add_argument_group("pictures"))
+    add_trust_flags(parser)
     workers = parser.add_argument_group("workers that embed")
     workers.add_argument("--min_ram", metavar="SIZE", help="memory hint for the embedding step alone, such as 16GB")
     workers.add_argument("--accelerator", metavar="HINT", help="accelerator hint for the embedding step alone")
@@ -109,6 +111,11 @@ def _add_encoder_flags(group: argparse._ArgumentGroup) -> None:
 def _add_fetch_flags(group: argparse._ArgumentGroup) -> None:
     default = FetchOptions()
     pixels = DecodeOptions().max_pixels
+    group.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="store a small JPEG of every picture that is fetched: serve, search and evaluate then fetch none",
+    )
     group.add_argument("--max_pixels", type=positive, default=pixels, help="of one picture (default: %(default)s)")
     for name, kind, text in (
         ("max_image_bytes", positive, "of one picture (default: %(default)s)"),
@@ -180,10 +187,14 @@ def embed_catalog(
                 progress = Path(scratch, "progress")
                 progress.touch()
                 options = dataclasses.replace(options, progress=ProgressFile(str(progress)))
-                return embed.embed(catalog, source, store, request, options, beam_options)
+                manifest = embed.embed(catalog, source, store, request, options, beam_options)
         except StoreError:
             if previous is None or not is_rotten(store, previous.name, aside):
-                raise  # else once more, with what is whole
+                raise
+            continue  # once more, with what is whole
+        if why := why_not_allowed(manifest.rejected_by_reason):
+            LOG.warning(why)
+        return manifest
 
 
 def _embed_options(
@@ -197,9 +208,11 @@ def _embed_options(
         base=catalog.base,
         decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
         fetch=_fetch_options(flags),
+        policy=trust_of(flags).policy(catalog.base),
         resource_hints=hints,
         previous=previous,
         max_stale_runs=flags.max_stale_runs,
+        thumbnails=flags.thumbnails,
     )
 
 
@@ -210,7 +223,8 @@ def open_flagged_catalog(flags: argparse.Namespace, scratch: Store, snapshot: st
         UserError: It cannot be had, or is no catalog.
     """
     fetcher = ImageFetcher(
-        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0)
+        FetchOptions(max_image_bytes=_MAX_TABLE_BYTES, max_in_flight_bytes=_MAX_TABLE_BYTES, deadline_s=600.0),
+        trust_of(flags).policy_of_table(),
     )
     try:
         return embed.open_catalog(_absolute(flags.catalog), scratch, snapshot, fetcher.fetch)

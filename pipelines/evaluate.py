@@ -18,6 +18,7 @@ from pipelines.console import align, show, show_document
 from pipelines.flag_types import Commands, add_output_flags, positive
 from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_catalog, queries_from_index
 from pipelines.search import open_searcher
+from pipelines.trust import add_trust_flags, trust_of
 from store.location import Store
 from store.terminal_text import one_line
 
@@ -69,6 +70,7 @@ def add_evaluate(commands: Commands) -> None:
     parser.add_argument("-k", type=positive, default=10, metavar="N", help="answers to each (default: %(default)s)")
     parser.add_argument("--version", metavar="V", help="of the index (default: the published one)")
     parser.add_argument("--html", metavar="FILE", help="also write a page with the worst confusions in pictures")
+    add_trust_flags(parser)
     add_output_flags(parser)
 
 
@@ -83,7 +85,7 @@ def run_evaluate(flags: argparse.Namespace) -> int:
     searcher = open_searcher(flags.store, flags.version)
     labels = labels_of(searcher.rows, flags.label)
     if flags.queries:
-        queries = queries_from_catalog(store, searcher, flags.queries, flags.label)
+        queries = queries_from_catalog(store, searcher, flags.queries, flags.label, trust_of(flags))
     else:
         queries = queries_from_index(searcher, labels, flags.max_queries)
     answers = find_answers(searcher, queries, labels, flags.k)
@@ -176,15 +178,17 @@ def _write_page(
     answers: Answers,
     evaluation: Evaluation,
 ) -> None:
-    from pipelines.thumbnails import open_snapshot_thumbnails, open_thumbnails
+    from pipelines.thumbnails import open_index_thumbnails, open_thumbnails
 
-    of_catalog = open_snapshot_thumbnails(Store(flags.store), searcher.manifest.snapshot)
-    of_queries = of_catalog if queries.base is None else open_thumbnails(queries.base)
+    trust = trust_of(flags)
+    of_queries = of_catalog = open_index_thumbnails(Store(flags.store), trust, searcher)
+    if queries.base is not None:
+        of_queries = open_thumbnails(queries.base, trust, queries.rows.content_sha256)
 
     def confused_pair(number: int) -> ConfusedPair:
         query = queries.pictures[number]
         answer = searcher.rows.hit(int(answers.rows[number, 0]), float(answers.scores[number, 0]))
-        return ConfusedPair(query.image_uri, of_queries(query.image_uri), answer)
+        return ConfusedPair(query.image_uri, of_queries(query), answer)
 
     page = evaluation_html(evaluation, _about(flags, searcher), confused_pair, of_catalog)
     of_catalog.write_page(path, page)

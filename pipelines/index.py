@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.console import LOG, show, show_document
 from pipelines.flag_types import Commands, Parser, add_output_flags, positive, recall_target, size_bytes
+from pipelines.trust import add_trust_flags, trust_of
 from store.errors import UserError
 from store.index import IndexManifest, version_folder
 from store.location import Store
@@ -33,6 +34,7 @@ def add_index(commands: Commands) -> None:
         help="build nothing: repeat the published version's measurement (or --version's), digests and all",
     )
     parser.add_argument("--version", metavar="NAME", help="with --check: the version")
+    add_trust_flags(parser)
     add_output_flags(parser)
 
 
@@ -82,7 +84,7 @@ def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     if flags.version:
         raise UserError("--version goes with --check; a new version gets its name from the time")
     from index_builder.build import IndexRequest, build_index
-    from pipelines.thumbnails import open_snapshot_thumbnails
+    from pipelines.thumbnails import open_index_thumbnails
 
     store.check_writable()
     request = IndexRequest(
@@ -104,7 +106,7 @@ def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         request,
         LOG.info,
         run_shards=run_shards,
-        thumbnails_of=functools.partial(open_snapshot_thumbnails, store),
+        thumbnails_of=functools.partial(open_index_thumbnails, store, trust_of(flags)),
         over_rollback=flags.publish,
     )
     if flags.format == "json":

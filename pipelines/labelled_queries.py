@@ -16,6 +16,8 @@ from index_builder.rows import Hit, Rows, row_table
 from index_builder.searcher import Searcher
 from index_builder.snapshot_rows import SnapshotRows
 from pipelines.console import LOG
+from pipelines.summary import why_not_allowed
+from pipelines.trust import Trust
 from store.errors import UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
@@ -32,6 +34,7 @@ class LabelledQueries:
         vectors: float32[n, D].
         labels: n labels.
         pictures: n rows that say what each query is and where its picture lies.
+        rows: Holds them.
         own_rows: int64[n], each query's row number in the index, or -1 where it is none of its rows.
         base: Where the pictures' relative URIs start from; None where it is the index's catalog.
     """
@@ -39,6 +42,7 @@ class LabelledQueries:
     vectors: npt.NDArray[np.float32]
     labels: list[str]
     pictures: list[Hit]
+    rows: Rows
     own_rows: npt.NDArray[np.int64]
     base: str | None = None
 
@@ -65,7 +69,7 @@ def queries_from_index(
     return _select(searcher.rows, searcher.vectors(labelled), labelled, labels, own_rows=labelled)
 
 
-def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str) -> LabelledQueries:
+def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str, trust: Trust) -> LabelledQueries:
     """Embeds a catalog with the index's encoder, as the index's own catalog was, and takes its labelled rows.
 
     Rejected pictures and rows without the label are left out, and counted on the console.
@@ -76,10 +80,10 @@ def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str)
     """
     from encoder.decode import DecodeOptions
     from encoder.source import load_checked, open_source
+    from fetch.fetcher import FetchOptions, ImageFetcher
     from pipelines import embed
     from pipelines.beam_flags import parse_beam_flags
     from transforms.embeddings import EmbedOptions
-    from transforms.fetch import FetchOptions, ImageFetcher
     from transforms.progress import ProgressFile
     from transforms.snapshot import SnapshotRequest
 
@@ -89,13 +93,14 @@ def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str)
         own_store, progress = Store(os.path.join(scratch, "store")), Path(scratch, "progress")
         progress.touch()
         snapshot, now = embed.started_now()
-        fetcher = ImageFetcher(FetchOptions())
+        fetcher = ImageFetcher(FetchOptions(), trust.policy_of_table())
         catalog = embed.open_catalog(uri, own_store, snapshot, fetcher.fetch)
         fetcher.close()
         options = EmbedOptions(
             base=catalog.base,
             decode=DecodeOptions(source.image_size, source.spec.resize),
             fetch=FetchOptions(),
+            policy=trust.policy(catalog.base),
             progress=ProgressFile(str(progress)),
         )
         request = SnapshotRequest(snapshot, uri, now.isoformat(), max_reject_ratio=1.0)
@@ -109,6 +114,7 @@ def _say_rejected(manifest: SnapshotManifest) -> None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.rejected_by_reason.items())
         LOG.warning(
             f"{manifest.counts.rejected:,} of {manifest.counts.catalog_rows:,} query rows were rejected ({reasons})."
+            f"{why_not_allowed(manifest.rejected_by_reason, before=' ')}"
         )
 
 
@@ -139,5 +145,6 @@ def _select(
         vectors=vectors,
         labels=[str(labels[row]) for row in chosen],
         pictures=[rows.hit(int(row), 1.0) for row in chosen],
+        rows=rows,
         own_rows=own_rows,
     )

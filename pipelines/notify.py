@@ -12,13 +12,13 @@ from collections.abc import Callable
 import urllib3
 from urllib3 import exceptions as http_errors
 
+from fetch.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
+from fetch.http import shown_uri
+from fetch.options import FetchOptions
+from fetch.retries import PassingFailure, retry_after_s, with_retries
 from store.errors import UserError
 from store.rejects import Reason, Rejected
 from store.runs import RunRecord
-from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
-from transforms.fetch_options import FetchOptions
-from transforms.http import shown_uri
-from transforms.retries import PassingFailure, retry_after_s, with_retries
 
 LIMITS = FetchOptions(connect_timeout_s=5.0, read_timeout_s=10.0, attempts=3, backoff_s=2.0, deadline_s=60.0)
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.source import load_checked, open_source
+from fetch.source_version import Fetched
 from store.errors import UserError
 from store.location import Store
 from transforms.line import EmbeddingLine, LineLimits
 from transforms.outcomes import Embedded, Job, Refused
-from transforms.source_version import Fetched
 
 
 class QueryEncoder:

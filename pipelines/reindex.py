@@ -20,7 +20,9 @@ from pipelines.notify import check_notify_url, notify
 from pipelines.reindex_plan import plan_reindex
 from pipelines.reindex_run import ReindexRequest, ReindexRun
 from pipelines.run_metrics import check_metrics_file, write_metrics_file
-from pipelines.thumbnails import open_snapshot_thumbnails
+from pipelines.summary import why_not_allowed
+from pipelines.thumbnails import open_index_thumbnails
+from pipelines.trust import trust_of
 from store.errors import GateRefused, StoreError
 from store.lease import Lease, LeaseHeld
 from store.location import Store
@@ -122,7 +124,7 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         _new_record(flags),
         embed=lambda least: embed_catalog(flags, beam_flags, store, only_if_changed=True, least_rows=least),
         say=LOG.info,
-        thumbnails_of=functools.partial(open_snapshot_thumbnails, store),
+        thumbnails_of=functools.partial(open_index_thumbnails, store, trust_of(flags)),
     )
     with _told(run, flags), _ended_by_sigterm(), _acquire(store, flags.wait) as lease:
         run.run(lease.check, lease.fence)
@@ -242,6 +244,7 @@ def _summary(record: RunRecord) -> str:
         ("embedded", f"{counts['embedded']:,}"),
         ("reused", f"{counts['reused']:,} ({counts['stale']:,} stale)"),
         ("rejected", f"{counts['rejected']:,}"),
+        *((("", why),) if (why := why_not_allowed(record.rejected_by_reason)) else ()),
         ("snapshot", record.snapshot),
     ]
     if record.recall:

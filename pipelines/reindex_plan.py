@@ -12,19 +12,21 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
+from fetch.fetcher import is_same_file, resolve_uri
+from fetch.policy import FetchPolicy
 from pipelines.beam_flags import is_local, parse_beam_flags
 from pipelines.console import LOG
 from pipelines.embed import root_cause, started_now
 from pipelines.embed_command import choose_encoder, open_flagged_catalog
 from pipelines.gates import rollback_gate
+from pipelines.trust import trust_of
 from store.errors import StoreError, UserError
 from store.index import read_index_manifest, version_exists
 from store.location import Store
 from store.publication import last_published, read_published
-from store.rejects import Reason
+from store.rejects import Reason, Rejected
 from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows, differs
-from transforms.fetch import is_same_file, resolve_uri
 from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
 from transforms.tally import Tally
@@ -43,7 +45,7 @@ class ReindexPlan:
         why_anew: Why there is none where one would be expected.
         rows: unchanged; relabelled (the picture as it was, other attributes); asked (its server would be); changed and
             new (would be fetched); rejected by the last run (would be tried again); refused now (no image_uri, or an
-            image_id that stands twice); gone from the catalog.
+            image_id that stands twice, or what the catalog may not name); gone from the catalog.
         published: The published version; None before the first.
         published_snapshot: What it is made of.
         steps: What would be done, in words.
@@ -94,7 +96,7 @@ def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store)
         counts = Path(scratch, "counts")
         counts.touch()
         pipeline = beam.Pipeline(options=beam_options)
-        _count(pipeline, catalog, previous, str(counts))
+        _count(pipeline, catalog, previous, str(counts), trust_of(flags).policy(catalog.base))
         try:
             pipeline.run().wait_until_finish()
         except Exception as error:
@@ -108,13 +110,15 @@ def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store)
     return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps)
 
 
-def _count(pipeline: beam.Pipeline, catalog: Catalog, previous: PreviousSnapshot | None, path: str) -> None:
+def _count(
+    pipeline: beam.Pipeline, catalog: Catalog, previous: PreviousSnapshot | None, path: str, policy: FetchPolicy
+) -> None:
     rows = pipeline | "ReadCatalog" >> ReadCatalog(catalog)
     row_count = rows | "CountRows" >> beam.combiners.Count.Globally()
-    compare = CompareRows(previous, catalog, AsSingleton(row_count), ProgressFile(""))
+    compare = CompareRows(previous, catalog, AsSingleton(row_count), ProgressFile(""), policy)
     compared = rows | "CompareRows" >> compare
     rejected = set(previous.rejected_rows()) if previous else set()
-    look = beam.Map(_look, catalog.base, frozenset(rejected)).with_output_types(str)
+    look = beam.Map(_look, catalog.base, policy, frozenset(rejected)).with_output_types(str)
     looks = compared[CompareRows.TASKS] | "LookAtSource" >> look
     _ = (
         (
@@ -128,8 +132,9 @@ def _count(pipeline: beam.Pipeline, catalog: Catalog, previous: PreviousSnapshot
     )
 
 
-def _look(task: Task, base: str, rejected: frozenset[tuple[str, str, str]]) -> str:
+def _look(task: Task, base: str, policy: FetchPolicy, rejected: frozenset[tuple[str, str, str]]) -> str:
     row = task.row
+    task = _refused_by_policy(task, base, policy)
     if task.reason:
         return "unchanged" if (row.image_id, row.image_uri, task.reason) in rejected else "refused"
     if task.previous is None:
@@ -137,13 +142,24 @@ def _look(task: Task, base: str, rejected: frozenset[tuple[str, str, str]]) -> s
         return "rejected" if tried else "new"
     if not task.known_version:
         return "changed"
-    same = is_same_file(resolve_uri(task.row.image_uri, base), task.known_version)
+    same = is_same_file(resolve_uri(task.row.image_uri, base), task.known_version, policy)
     if same is None:
         return "asked"
     if not same:
         return "changed"
     row = dataclasses.replace(row, source_version=task.known_version)
     return "relabelled" if differs(Reuse(row, task.previous.place, ""), task.previous) else "unchanged"
+
+
+def _refused_by_policy(task: Task, base: str, policy: FetchPolicy) -> Task:
+    """The task, refused where its URI alone tells that it may not be fetched."""
+    try:
+        if not task.reason:
+            policy.check(resolve_uri(task.row.image_uri, base))
+    except Rejected as rejected:
+        if rejected.reason is Reason.NOT_ALLOWED:
+            return dataclasses.replace(task, reason=rejected.reason.value)
+    return task
 
 
 def _counts_of(tally: Tally) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ from index_builder.neighbours import Query, answer, query_of_image, query_of_ite
 from index_builder.searcher import Hit, Searcher
 from pipelines.console import LOG, align, show, show_document
 from pipelines.flag_types import Commands, positive
+from pipelines.trust import add_trust_flags, trust_of
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
@@ -26,13 +27,13 @@ class Asked:
         name: As the user gave it: a file, an item_id or an image_id.
         query: What is searched for.
         picture: The encoded picture, or None where a row of the index is the query.
-        image_uri: The row's picture; empty for a picture from outside.
+        hit: The row; None for a picture from outside.
     """
 
     name: str
     query: Query
     picture: bytes | None = None
-    image_uri: str = ""
+    hit: Hit | None = None
 
 
 def add_search(commands: Commands) -> None:
@@ -57,6 +58,7 @@ def add_search(commands: Commands) -> None:
     parser.add_argument("--group_by", choices=("item",), help="answer with the best picture of each item")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one document on stdout")
     parser.add_argument("--sheet", metavar="FILE", help="also write a page that shows queries beside their answers")
+    add_trust_flags(parser)
     parser.add_argument("--verbose", action="store_true", help="show what the libraries have to say")
 
 
@@ -82,7 +84,7 @@ def run_search(flags: argparse.Namespace) -> int:
     queries = _queries(flags, searcher)
     answers = answer(searcher, [asked.query for asked in queries], flags.k, where, flags.group_by)
     if flags.sheet:
-        _write_sheet(Path(flags.sheet), searcher, Store(flags.store), queries, answers)
+        _write_sheet(flags, searcher, queries, answers)
     if flags.format == "json":
         show_document(_document(flags, searcher, where, queries, answers))
     else:
@@ -113,18 +115,19 @@ def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Asked]:
     else:
         name, query = flags.image_id, query_of_image(searcher, flags.image_id, flags.group_by)
         shown = searcher.find_image(name)
-    return [Asked(name, query, image_uri=searcher.rows.hit(shown, 1.0).image_uri)]
+    return [Asked(name, query, hit=searcher.rows.hit(shown, 1.0))]
 
 
 def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[Asked]:
+    from fetch.fetcher import FetchOptions, ImageFetcher
+    from fetch.policy import ON_REQUEST
     from pipelines.query_encoder import QueryEncoder
-    from transforms.fetch import FetchOptions, ImageFetcher
 
     if any("://" in name for name in names):
         from pipelines.beam_flags import open_file_systems
 
         open_file_systems()
-    fetcher = ImageFetcher(FetchOptions())
+    fetcher = ImageFetcher(FetchOptions(), ON_REQUEST)
     pictures = []
     for name in names:
         try:
@@ -182,15 +185,18 @@ def _hit_document(hit: Hit) -> dict[str, Any]:
 
 
 def _write_sheet(
-    path: Path, searcher: Searcher, store: Store, queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]
+    flags: argparse.Namespace, searcher: Searcher, queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]
 ) -> None:
     from encoder.thumbnails import thumbnail_data_uri
     from index_builder.sheet import SheetRow, sheet_html
-    from pipelines.thumbnails import open_snapshot_thumbnails
+    from pipelines.thumbnails import open_index_thumbnails
 
-    thumbnails = open_snapshot_thumbnails(store, searcher.manifest.snapshot)
+    thumbnails = open_index_thumbnails(Store(flags.store), trust_of(flags), searcher)
     rows = []
     for asked, hits in zip(queries, answers, strict=True):
-        picture = thumbnails(asked.image_uri) if asked.picture is None else thumbnail_data_uri(asked.picture)
+        if asked.picture is not None:
+            picture: str | None = thumbnail_data_uri(asked.picture)
+        else:
+            picture = None if asked.hit is None else thumbnails(asked.hit)
         rows.append(SheetRow(asked.name, picture, hits))
-    thumbnails.write_page(path, sheet_html(rows, thumbnails))
+    thumbnails.write_page(Path(flags.sheet), sheet_html(rows, thumbnails))

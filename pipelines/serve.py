@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.flag_types import Commands, natural, positive, seconds, seconds_or_none, size_bytes
+from pipelines.trust import AUTO, Trust, add_trust_flags, trust_of
 from serving.options import MIB, PictureSources, ServeOptions
 from store.errors import UserError
 
 if TYPE_CHECKING:
-    from transforms.fetch_options import FetchOptions
+    from fetch.options import FetchOptions
+    from index_builder.searcher import Searcher
+    from pipelines.row_pictures import RowPictures
 
 _DEFAULTS = ServeOptions("")
 
@@ -41,6 +44,7 @@ def add_serve(commands: Commands) -> None:
     )
     _add_pictures(parser)
     _add_safety(parser)
+    add_trust_flags(parser)
     parser.add_argument("--verbose", action="store_true", help="show what the libraries have to say")
 
 
@@ -114,7 +118,8 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="HOST",
-        help="hosts that pictures may be fetched from by URL, such as images.example.com or *.example.com",
+        help="hosts that pictures may be fetched from by URL, a request's or the catalog's: images.example.com, "
+        "*.example.com",
     )
     safety.add_argument("--api_keys", metavar="FILE", help="one key to a line; without it everyone may ask")
     safety.add_argument(
@@ -155,7 +160,8 @@ def run_serve(flags: argparse.Namespace) -> int:
         raise UserError(f"--port: expected a number from 0 to 65535, found {flags.port}")
     _check_origins(flags.cors)
     _open_url_fetcher(flags.allow_fetch)  # a host that makes no sense is told now, not by a worker
-    sources = functools.partial(open_sources, flags.store, flags.pictures, tuple(flags.allow_fetch))
+    allowed = tuple(flags.allow_fetch)
+    sources = functools.partial(open_sources, flags.store, flags.pictures, allowed, trust_of(flags))
     serve(options, sources, flags.host, flags.port, flags.verbose)
     return 0
 
@@ -184,27 +190,36 @@ def _check_origins(origins: Sequence[str]) -> None:
             raise UserError(f"--cors: expected an origin such as https://shop.example, found {origin!r}")
 
 
-def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str, ...]) -> PictureSources:
+def open_sources(
+    store_uri: str, pictures: str | None, allowed_hosts: tuple[str, ...], trust: Trust = AUTO
+) -> PictureSources:
     """Where a serving process gets pictures from that no request carries.
 
     Args:
         store_uri: Has the snapshots, which name their catalogs.
         pictures: What relative image_uris start from, or None for the catalog's own folder.
-        allowed_hosts: Of URLs in requests; none turns them off.
+        allowed_hosts: Of URLs in requests and in the catalog; none turns them off.
+        trust: What else the catalog may name.
     """
+    from index_builder.digests import PictureDigests
     from pipelines.beam_flags import open_file_systems
+    from pipelines.row_pictures import RowPictures, shared_fetcher
     from store.location import Store
     from store.snapshot import read_manifest
     from transforms.catalog import catalog_base
-    from transforms.fetch import ImageFetcher, resolve_uri
 
     open_file_systems()
-    fetcher = ImageFetcher(_patience())
     store = Store(store_uri)
 
-    def open_catalog(snapshot: str) -> Callable[[str], bytes]:
-        base = pictures if pictures is not None else catalog_base(read_manifest(store, snapshot).catalog)
-        return lambda image_uri: fetcher.fetch(resolve_uri(image_uri, base))
+    def open_catalog(searcher: Searcher) -> RowPictures:
+        snapshot = searcher.manifest.snapshot
+        own_base = catalog_base(read_manifest(store, snapshot).catalog)
+        policy = trust.policy(own_base).only_hosts(allowed_hosts)
+        if pictures is not None:
+            policy = policy.also_below(pictures)
+        fetch = shared_fetcher(_patience(), policy).fetch
+        base = own_base if pictures is None else pictures
+        return RowPictures(fetch, base, PictureDigests(store, snapshot, searcher.rows).of, store)
 
     return PictureSources(open_catalog, _open_url_fetcher(allowed_hosts))
 
@@ -212,7 +227,7 @@ def open_sources(store_uri: str, pictures: str | None, allowed_hosts: tuple[str,
 def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | None:
     if not allowed_hosts:
         return None
-    from transforms.public_fetch import PublicFetcher
+    from fetch.public_fetcher import PublicFetcher
 
     try:
         return PublicFetcher(allowed_hosts, _patience()).fetch
@@ -222,6 +237,6 @@ def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | 
 
 def _patience() -> FetchOptions:
     """As long as a person waits for a picture."""
-    from transforms.fetch_options import FetchOptions
+    from fetch.options import FetchOptions
 
     return FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=10.0, attempts=2)

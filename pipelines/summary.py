@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from pipelines.trust import TRUST_FLAGS
 from store.location import Store
+from store.rejects import Reason
 from store.snapshot import SnapshotManifest, snapshot_folder
 
 
@@ -25,6 +28,7 @@ def snapshot_table(store: Store, manifest: SnapshotManifest) -> str:
         *_reuse(manifest),
         ("rejected", f"{counts.rejected:,}"),
         *((f"  {reason}", f"{count:,}") for reason, count in manifest.rejected_by_reason.items()),
+        *((("", why),) if (why := why_not_allowed(manifest.rejected_by_reason)) else ()),
         (
             "pictures/s",
             f"{manifest.timing['pictures_per_s']:.1f} over {manifest.timing['seconds']:.1f} s, start-up included",
@@ -34,6 +38,15 @@ def snapshot_table(store: Store, manifest: SnapshotManifest) -> str:
         ("snapshot", store.full_path(snapshot_folder(manifest.snapshot))),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in lines)
+
+
+def why_not_allowed(rejected_by_reason: Mapping[str, int], before: str = "") -> str:
+    """What to do about rows that name what their catalog may not; "" where there are none."""
+    count = rejected_by_reason.get(Reason.NOT_ALLOWED.value, 0)
+    if not count:
+        return ""
+    rows = "1 row names" if count == 1 else f"{count:,} rows name"
+    return f"{before}{rows} what this catalog may not make us read; see {TRUST_FLAGS}"
 
 
 def _reuse(manifest: SnapshotManifest) -> list[tuple[str, str]]:

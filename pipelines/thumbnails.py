@@ -1,4 +1,4 @@
-"""Small pictures of catalog rows, for pages that must open offline."""
+"""Small pictures of an index's rows, for pages that must open offline."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 from encoder.thumbnails import thumbnail_data_uri
+from fetch.fetcher import FetchOptions
+from index_builder.digests import PictureDigests
+from index_builder.rows import Hit
+from index_builder.searcher import Searcher
 from pipelines.console import LOG
+from pipelines.row_pictures import RowPictures, shared_fetcher
+from pipelines.trust import Trust
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
 from store.shortage import ShortageError
 from store.snapshot import read_manifest
 from transforms.catalog import catalog_base
-from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
 
 # A page waits for one picture no longer than a person would.
 _FETCH = FetchOptions(connect_timeout_s=5.0, read_timeout_s=10.0, deadline_s=15.0, attempts=2)
 
 
 class Thumbnails:
-    """Turns an image_uri, as a catalog names it, into a data URI; each is fetched once."""
+    """Turns a row, as an answer spells it out, into a data URI; each is made once."""
 
-    def __init__(self, base: str, fetch: Callable[[str], bytes]) -> None:
-        """Takes where pictures come from.
+    def __init__(self, pictures: RowPictures) -> None:
+        self._pictures = pictures
+        self._made: dict[int, str | None] = {}
 
-        Args:
-            base: Folder or URL prefix that relative URIs start from.
-            fetch: Absolute URI -> encoded bytes; raises Rejected where they cannot be had.
-        """
-        self._base = base
-        self._fetch = fetch
-        self._made: dict[str, str | None] = {}
-
-    def __call__(self, image_uri: str) -> str | None:
-        """The picture as a data URI, or None where it cannot be fetched or decoded."""
-        if image_uri not in self._made:
-            self._made[image_uri] = self._make(image_uri)
-        return self._made[image_uri]
+    def __call__(self, hit: Hit) -> str | None:
+        """The picture as a data URI, or None where it cannot be had or is not what was embedded."""
+        if hit.row not in self._made:
+            self._made[hit.row] = self._make(hit)
+        return self._made[hit.row]
 
     def write_page(self, path: Path, page: str) -> None:
         """Writes a page made with these pictures, and says so when not one of them could be had.
@@ -50,27 +48,43 @@ class Thumbnails:
         except OSError as error:
             raise UserError(f"{path}: expected a file that can be written: {error.strerror or error}") from error
         if self._made and not any(self._made.values()):
-            LOG.warning(f"{path} has no pictures: none could be read below {self._base!r}; has the catalog moved?")
+            LOG.warning(
+                f"{path} has no pictures: none could be read below {self._pictures.base!r}; has the catalog moved, or "
+                "may it not name them (--trust)?"
+            )
 
-    def _make(self, image_uri: str) -> str | None:
+    def _make(self, hit: Hit) -> str | None:
         try:
-            return thumbnail_data_uri(self._fetch(resolve_uri(image_uri, self._base)))
+            stored = self._pictures.stored_thumbnail(hit.row)
+            return thumbnail_data_uri(self._pictures.fetch(hit.image_uri, hit.row) if stored is None else stored)
         except (Rejected, ShortageError, MemoryError):  # a page without a picture is better than none
             return None
 
 
-def open_thumbnails(base: str) -> Thumbnails:
-    """Thumbnails of pictures below a folder or URL prefix."""
+def open_thumbnails(base: str, trust: Trust, digest_of: Callable[[int], str], store: Store | None = None) -> Thumbnails:
+    """Thumbnails of a catalog's pictures.
+
+    Args:
+        base: Where the catalog's relative URIs start from.
+        trust: What it may name.
+        digest_of: Row number -> digest of what was embedded.
+        store: May hold thumbnails.
+
+    Raises:
+        UserError: A flag makes no sense.
+    """
     from pipelines.beam_flags import open_file_systems
 
     open_file_systems()  # pictures that lie in a bucket are named as such, whatever the prefix
-    return Thumbnails(base, ImageFetcher(_FETCH).fetch)
+    return Thumbnails(RowPictures(shared_fetcher(_FETCH, trust.policy(base)).fetch, base, digest_of, store))
 
 
-def open_snapshot_thumbnails(store: Store, snapshot: str) -> Thumbnails:
-    """Thumbnails of a snapshot's pictures, relative to its catalog.
+def open_index_thumbnails(store: Store, trust: Trust, searcher: Searcher) -> Thumbnails:
+    """Thumbnails of an index's rows: those that were stored, or else of the catalog's own pictures.
 
     Raises:
-        UserError: There is no such snapshot.
+        UserError: Its snapshot is gone, or a flag makes no sense.
     """
-    return open_thumbnails(catalog_base(read_manifest(store, snapshot).catalog))
+    snapshot = searcher.manifest.snapshot
+    base = catalog_base(read_manifest(store, snapshot).catalog)
+    return open_thumbnails(base, trust, PictureDigests(store, snapshot, searcher.rows).of, store)

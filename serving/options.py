@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
 from index_builder.machine import processors
+from index_builder.searcher import Searcher
 
 MIB = 1 << 20
 
@@ -77,14 +79,24 @@ class ServeOptions:
     threads: int = dataclasses.field(default_factory=processors)
 
 
+class RowPictures(Protocol):
+    """Pictures of a version's rows. Thread-safe."""
+
+    def fetch(self, image_uri: str, row: int) -> bytes:
+        """The encoded picture of a row, as it was embedded; raises store.rejects.Rejected."""
+
+    def stored_thumbnail(self, row: int) -> bytes | None:
+        """A JPEG that was stored when the row was embedded, or None; raises StoreError."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class PictureSources:
     """Where pictures come from that no request carries. Each function raises store.rejects.Rejected.
 
     Attributes:
-        open_catalog: Name of a snapshot -> what turns an image_uri of its catalog into encoded bytes.
+        open_catalog: An open version -> the pictures of its rows.
         fetch_url: URL of a stranger's picture -> encoded bytes; None where URLs are not taken.
     """
 
-    open_catalog: Callable[[str], Callable[[str], bytes]]
+    open_catalog: Callable[[Searcher], RowPictures]
     fetch_url: Callable[[str], bytes] | None = None

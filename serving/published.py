@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from encoder.model import default_batch_size
 from encoder.source import check_loaded, load_checked, open_source
 from encoder.spec import EncoderSpec
 from index_builder.searcher import Searcher
-from serving.options import PictureSources, ServeOptions
+from serving.options import PictureSources, RowPictures, ServeOptions
 from serving.pictures import PictureModel
 from store.errors import StoreError
 from store.location import Store
@@ -32,14 +31,14 @@ class Published:
         searcher: Its index.
         model: What embeds query pictures; None where pictures are not taken.
         attributes: What rows can be filtered by: name, number of distinct values, the most frequent of them.
-        fetch_picture: image_uri of a row -> encoded bytes; raises store.rejects.Rejected.
+        pictures: Those of its rows.
         warm_up_s: What opening and checking took.
     """
 
     searcher: Searcher
     model: PictureModel | None
     attributes: list[dict[str, Any]]
-    fetch_picture: Callable[[str], bytes]
+    pictures: RowPictures
     warm_up_s: float
 
     @property
@@ -90,8 +89,7 @@ def open_published(
         values, distinct = searcher.rows.value_counts(name, _MAX_VALUES)
         counted = [{"value": value, "rows": rows} for value, rows in values]
         attributes.append({"name": name, "distinct": distinct, "values": counted})
-    fetch = sources.open_catalog(searcher.manifest.snapshot)
-    return Published(searcher, model, attributes, fetch, time.monotonic() - started_s)
+    return Published(searcher, model, attributes, sources.open_catalog(searcher), time.monotonic() - started_s)
 
 
 def _open_model(options: ServeOptions, entry: dict[str, Any], before: Published | None) -> PictureModel:

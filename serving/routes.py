@@ -111,12 +111,12 @@ async def similar(request: Request, item_id: Annotated[str, Path(examples=["sku-
     openapi_extra=documents.THUMBNAIL,
 )
 async def thumbnail(request: Request, image_id: Annotated[str, Path(examples=["0a1b2c3d4e5f60718293"])]) -> Response:
-    """Made from the catalog's own picture."""
+    """The one that was stored when the row was embedded, or made from the catalog's own picture if it is still that."""
     service = _service(request)
     published = service.watcher.current
     size_px = parse_size(request.query_params.multi_items(), SIZES_PX)
     row = await service.find_row(published, image_id)
-    made = await service.thumbnails.get(published, row.image_uri, size_px)
+    made = await service.thumbnails.get(published, row, size_px)
     headers = {
         "Cache-Control": f"private, max-age={_THUMBNAIL_AGE_S}",
         "ETag": made.etag,

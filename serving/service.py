@@ -136,7 +136,7 @@ class Service:
             if options.crop is None:
                 return [query], None
             row = await self.find_row(published, document.image_id)
-            data = await self._fetch(functools.partial(published.fetch_picture, row.image_uri), "")
+            data = await self._fetch(functools.partial(published.pictures.fetch, row.image_uri, row.row), "")
             picture = await self._embed(published, data, options)
             return [Query(picture.vector, query.own)], picture
         if options.crop is not None:

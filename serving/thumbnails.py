@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from encoder.thumbnails import make_thumbnail
+from encoder.thumbnails import make_thumbnail, shrink_stored
+from index_builder.rows import Hit
 from serving import metrics
-from serving.options import ServeOptions
+from serving.options import RowPictures, ServeOptions
 from serving.problem import Problem
 from serving.published import Published
 from serving.refusals import refused
@@ -74,18 +75,18 @@ class Thumbnails:
             "thumbnail", call_each, max_waiting=_MAX_WAITING, threads=_THREADS
         )
 
-    async def get(self, published: Published, image_uri: str, size_px: int) -> CachedThumbnail:
+    async def get(self, published: Published, hit: Hit, size_px: int) -> CachedThumbnail:
         """The thumbnail of a row's picture.
 
         Args:
             published: The version that the row is in.
-            image_uri: Of the row.
+            hit: The row.
             size_px: Longest side.
 
         Raises:
             Problem: 404, the picture cannot be had; 503, too many are being made.
         """
-        key = (published.snapshot, image_uri, size_px)
+        key = (published.snapshot, hit.image_id, size_px)
         found = self._kept.get(key)
         if isinstance(found, _Gone) and self._clock() > found.until_s:
             found = None
@@ -95,7 +96,7 @@ class Thumbnails:
         else:
             task = self._being_made.get(key)
             if task is None:
-                task = self._being_made[key] = asyncio.ensure_future(self._make(key, published.fetch_picture))
+                task = self._being_made[key] = asyncio.ensure_future(self._make(key, published, hit))
                 task.add_done_callback(lambda _: self._being_made.pop(key, None))
             found = await asyncio.shield(task)  # one that leaves must not take it away from the others
         if isinstance(found, _Gone):
@@ -103,10 +104,10 @@ class Thumbnails:
             raise Problem(404, f"the catalog's picture cannot be had: {found.reason.value}", reason=found.reason.value)
         return found
 
-    async def _make(self, key: _Key, fetch: Callable[[str], bytes]) -> CachedThumbnail | _Gone:
+    async def _make(self, key: _Key, published: Published, hit: Hit) -> CachedThumbnail | _Gone:
         found: CachedThumbnail | _Gone
         try:
-            found = await self._making.submit(lambda: self._fetch_and_make(fetch, key[1], key[2]))
+            found = await self._making.submit(lambda: self._fetch_and_make(published.pictures, hit, key[2]))
             metrics.THUMBNAILS.labels("made").inc()
         except Full as full:
             raise refused("thumbnails_full", "too many thumbnails are being made", full.retry_after_s) from full
@@ -117,10 +118,12 @@ class Thumbnails:
         self._keep(key, found)
         return found
 
-    def _fetch_and_make(self, fetch: Callable[[str], bytes], image_uri: str, size_px: int) -> CachedThumbnail:
-        data = fetch(image_uri)
+    def _fetch_and_make(self, pictures: RowPictures, hit: Hit, size_px: int) -> CachedThumbnail:
+        stored = pictures.stored_thumbnail(hit.row)
+        data = pictures.fetch(hit.image_uri, hit.row) if stored is None else stored
+        make = make_thumbnail if stored is None else shrink_stored
         with self._decoding:
-            made = make_thumbnail(data, size_px, self._max_pixels)
+            made = make(data, size_px, self._max_pixels)
         etag = hashlib.sha256(made.jpeg).hexdigest()[:16]
         return CachedThumbnail(made.jpeg, made.width, made.height, f'"{etag}"')
 

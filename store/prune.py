@@ -9,6 +9,7 @@ from store.building import read_sign
 from store.errors import DamagedError, UserError
 from store.index import IndexManifest, list_versions, read_index_manifest, version_folder
 from store.location import Store
+from store.prune_thumbnails import prune_thumbnails
 from store.publication import current_version, read_current
 from store.snapshot import MANIFEST, SNAPSHOT_NAME, list_snapshots, snapshot_folder
 
@@ -120,7 +121,7 @@ def _is_quiet(store: Store, path: str, now: datetime.datetime, after: datetime.t
 
 
 def prune(store: Store, keep: int, now: datetime.datetime, leftovers_after: datetime.timedelta) -> Pruned:
-    """Deletes old versions, snapshots that no version needs and leftovers of dead runs.
+    """Deletes old versions, snapshots that no version needs, leftovers of dead runs and thumbnails of no snapshot.
 
     Never: the published version, one that is being written, a snapshot that is newer than the published version's.
     Manifests go first, so that nobody opens what is half gone; a prune that was killed is finished by the next one.
@@ -146,6 +147,7 @@ def prune(store: Store, keep: int, now: datetime.datetime, leftovers_after: date
         snapshots=tuple(name for name in plan.snapshots if _remove_snapshot(store, name, now)),
         leftovers=tuple(path for path in plan.leftovers if _remove_leftover(store, path, now, leftovers_after)),
     )
+    prune_thumbnails(store, now, leftovers_after)
     return dataclasses.replace(gone, bytes=sum(sizes[path] for path in gone.paths), damaged=plan.damaged)
 
 

@@ -15,7 +15,10 @@ class Stage(str, enum.Enum):
 
 
 class Reason(str, enum.Enum):
-    """What was wrong with a row. Every reason belongs to exactly one stage."""
+    """What was wrong with a row. Every reason belongs to exactly one stage.
+
+    `changed` is never a row's end: it says why a picture that was embedded is not shown again.
+    """
 
     MISSING_FIELD = "missing_field"
     DUPLICATE_IMAGE_ID = "duplicate_image_id"
@@ -25,6 +28,8 @@ class Reason(str, enum.Enum):
     TOO_LARGE = "too_large"
     UNSUPPORTED_SCHEME = "unsupported_scheme"
     FETCH_ERROR = "fetch_error"
+    NOT_ALLOWED = "not_allowed"
+    CHANGED = "changed"
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
     TRUNCATED = "truncated"
@@ -48,6 +53,8 @@ _STAGE_OF = {
             Reason.TOO_LARGE,
             Reason.UNSUPPORTED_SCHEME,
             Reason.FETCH_ERROR,
+            Reason.NOT_ALLOWED,
+            Reason.CHANGED,
         ),
         Stage.FETCH,
     ),

@@ -9,13 +9,15 @@ from typing import Any
 
 import apache_beam as beam
 
-from store.rejects import Reason
+from fetch.policy import FetchPolicy
+from fetch.source_version import is_told_by_source
+from fetch.uris import resolve_uri
+from store.rejects import Reason, Rejected
 from transforms.catalog import Catalog, catalog_base
 from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, ReadStale, StaleMark, describe
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
 from transforms.shards import count_shards, shard_of
-from transforms.source_version import is_told_by_source
 from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 
@@ -44,6 +46,7 @@ class CompareRows(beam.PTransform):
         catalog: Catalog,
         row_count: beam.pvalue.AsSingleton,
         progress: ProgressFile,
+        policy: FetchPolicy,
     ) -> None:
         """Takes what to compare with.
 
@@ -52,12 +55,15 @@ class CompareRows(beam.PTransform):
             catalog: Where the rows come from.
             row_count: How many.
             progress: Where rows that need nothing more are counted.
+            policy: What the catalog may name: nothing that it may not is used again without being fetched, as far as a
+                URI alone tells.
         """
         super().__init__()
         self._previous = previous
         self._same_base = previous is not None and catalog_base(previous.catalog) == catalog_base(catalog.uri)
         self._row_count = row_count
         self._progress = progress
+        self._may_name = _MayName(catalog.base, policy)
 
     def expand(self, rows: beam.PCollection[CatalogRow]) -> beam.pvalue.DoOutputsTuple:
         """All sides by the same hash of image_id, a few thousand rows at a time."""
@@ -70,7 +76,9 @@ class CompareRows(beam.PTransform):
             | "ReadStale" >> ReadStale(self._previous)
             | "StaleById" >> self._by_image_id(StaleMark),
         }
-        compare = beam.FlatMap(_compare_bucket, same_base=self._same_base, progress=self._progress)
+        compare = beam.FlatMap(
+            _compare_bucket, same_base=self._same_base, progress=self._progress, may_name=self._may_name
+        )
         outputs = (
             by_id
             | "JoinById" >> beam.CoGroupByKey()
@@ -86,13 +94,29 @@ class CompareRows(beam.PTransform):
         return key.with_output_types(tuple[int, kind])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _MayName:
+    """What a catalog may name, told without asking anybody. The rest is told where a picture is fetched."""
+
+    base: str
+    policy: FetchPolicy
+
+    def refuse(self, row: CatalogRow) -> Task | None:
+        try:
+            self.policy.check(resolve_uri(row.image_uri, self.base))
+        except Rejected as rejected:
+            if rejected.reason is Reason.NOT_ALLOWED:
+                return Task(row, reason=rejected.reason.value, detail=rejected.detail)
+        return None
+
+
 def _by_image_id(row: Any, least_rows: int, row_count: int) -> tuple[int, Any]:
     # By the larger of both sides: a catalog of ten rows must not meet a hundred million of yesterday's in one bucket.
     return shard_of(row.image_id, count_shards(max(row_count, least_rows))), row
 
 
 def _compare_bucket(
-    bucket: tuple[int, Mapping[str, Iterable[Any]]], same_base: bool, progress: ProgressFile
+    bucket: tuple[int, Mapping[str, Iterable[Any]]], same_base: bool, progress: ProgressFile, may_name: _MayName
 ) -> Iterator[beam.pvalue.TaggedOutput]:
     sides = bucket[1]
     past: dict[str, PreviousRow] = {row.image_id: row for row in sides["previous"]}
@@ -108,6 +132,10 @@ def _compare_bucket(
         previous = past.get(row.image_id)
         work["gone"] -= previous is not None
         if previous is not None and _is_unchanged(row, previous):
+            forbidden = may_name.refuse(row)
+            if forbidden is not None:
+                yield beam.pvalue.TaggedOutput(CompareRows.TASKS, forbidden)
+                continue
             reuse = Reuse(row, previous.place, previous.content_sha256)
             work.update(unchanged=1, altered=int(differs(reuse, previous)))
             yield beam.pvalue.TaggedOutput(CompareRows.REUSED, reuse)

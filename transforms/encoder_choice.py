@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from encoder.decode import decode_picture
 from encoder.spec import EncoderSpec
+from fetch.fetcher import ImageFetcher, resolve_uri
 from store.rejects import Reason, Rejected
 from transforms.brake import Brake
 from transforms.embeddings import EmbedOptions, EncoderSource
-from transforms.fetch import ImageFetcher, resolve_uri
 from transforms.rows import CatalogRow
 
 PROBE_PICTURES = 32
@@ -80,7 +80,7 @@ class _ChooseEncoder(beam.DoFn):
         self._options = options
 
     def process(self, image_uris: list[str]) -> Iterator[EncoderSpec]:
-        fetcher = ImageFetcher(self._options.fetch)
+        fetcher = ImageFetcher(self._options.fetch, self._options.policy)
         brake = Brake("pictures", 1, Reason.FETCH_ERROR, time.sleep)
 
         def read(uri: str) -> npt.NDArray[np.uint8]:

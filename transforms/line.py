@@ -16,11 +16,11 @@ import numpy.typing as npt
 from encoder.decode import Picture
 from encoder.model import Encoder
 from encoder.normalise import normalise
+from fetch.source_version import Fetched
 from store.rejects import Reason, Rejected
 from store.shortage import shortage_of
 from transforms.brake import Brake
 from transforms.outcomes import Embedded, Job, Outcome, Refused, SameContent, Unchanged
-from transforms.source_version import Fetched
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class EmbeddingLine:
         load_encoder: Callable[[], Encoder],
         limits: LineLimits,
         find_known: Callable[[str], int | None] = lambda _: None,
+        keep: Callable[[str, bytes], None] = lambda _digest, _data: None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         """Starts the threads.
@@ -73,6 +74,7 @@ class EmbeddingLine:
             load_encoder: The model; called once, in the thread that runs it.
             limits: How much is held at once.
             find_known: Digest of a picture's bytes -> place of its embedding, None where it has none.
+            keep: Given the digest and the bytes of every picture that has an embedding or can be decoded.
             pause: Waits that many seconds where the process has run short of something; tests need not.
 
         Raises:
@@ -83,6 +85,7 @@ class EmbeddingLine:
         self._load_encoder = load_encoder
         self._limits = limits
         self._find_known = find_known
+        self._keep = keep
         self._batch_size = 1  # until the model says
         self._state = threading.Condition()
         self._decoded: collections.deque[_Decoded] = collections.deque()
@@ -191,10 +194,12 @@ class EmbeddingLine:
             digest = hashlib.sha256(fetched.data).hexdigest()
             place = self._find_known(digest)
             if place is not None:
+                self._keep(digest, fetched.data)
                 self._finish([SameContent(job, fetched.source_version, digest, place)], before_model=1)
                 return
             picture = self._decoding.run(lambda: self._decode(fetched.data))
             decoded = _Decoded(job, fetched.source_version, picture, digest)
+            self._keep(digest, fetched.data)
         finally:
             with self._state:
                 self._waiting_bytes -= len(fetched.data)

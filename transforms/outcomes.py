@@ -28,7 +28,7 @@ class Embedded:
     """A picture that got its embedding.
 
     Attributes:
-        source_version: Of its source, as `transforms.source_version` tells it.
+        source_version: Of its source, as `fetch.source_version` tells it.
         width, height: Pixels after orientation.
         content_sha256: Hex, of the encoded bytes.
         norm: L2 norm of the model's output.

@@ -6,7 +6,8 @@ import csv
 import dataclasses
 import json
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ SPAN_BYTES = 64 << 20
 """A worker reads this much of a text table at a time; smaller spans share a table among more workers."""
 
 MAX_FIELD_BYTES = 1 << 20
+
+_COLUMN_NAME = re.compile(r"[\w .-]{1,40}")
 
 TABLE_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
@@ -90,11 +93,17 @@ def check_table(path: str, kind: str) -> None:
         return
     columns = _read_header(path) if kind == "csv" else tuple(_parquet_columns(path))
     if "image_uri" not in columns:
-        found = ", ".join(columns) or "none"
+        found = ", ".join(_plain_names(columns)) or "none"
         raise UserError(f"catalog {path}: expected a column named image_uri, found {found}")
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
-        raise UserError(f"catalog {path}: expected every column once, found {', '.join(doubled)} more than once")
+        found = ", ".join(_plain_names(doubled))
+        raise UserError(f"catalog {path}: expected every column once, found {found} more than once")
+
+
+def _plain_names(columns: Sequence[str]) -> list[str]:
+    """Names of columns, as far as they look like such: the first line of any other file is not quoted."""
+    return [name if _COLUMN_NAME.fullmatch(name) else "another" for name in columns[:40]]
 
 
 def read_span(span: Span) -> Iterator[CatalogRow]:
@@ -127,7 +136,7 @@ def _open_parquet(path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(FileSystems.open(path))
     except pa.ArrowInvalid as error:
-        raise UserError(f"catalog {path}: expected a Parquet file, found something else ({error})") from error
+        raise UserError(f"catalog {path}: expected a Parquet file, found something else") from error
 
 
 def _parquet_columns(path: str) -> list[str]:

@@ -86,6 +86,8 @@ with DAG(
             "--store={{ params.store or var.value.shelfmark_store }}",
             # Longer than the life of a lease, so that a retry outlives the lease of the pod that died.
             "--wait=600",
+            # The table may name its own bucket and public hosts. Elsewhere: --allow_hosts=s3://example-pictures
+            "--trust=none",
             "--memory_limit=6GiB",
             "--format=json",
         ],

@@ -23,9 +23,9 @@ from benchmarks.reindex_cost import (
     measure,
     run_command,
 )
+from fetch.source_version import RACY_S
 from pipelines.main import main as shelfmark
 from tests.support.small_embed import embed_again
-from transforms.source_version import RACY_S
 
 SIDE_PX = 96
 

@@ -53,7 +53,8 @@ def test_template_succeeds_when_the_graph_is_written(
     graph = tmp_path / "job_object"
 
     def embed(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
-        assert command[1:] == ["-m", "pipelines.main", "embed", "--store=gs://store", f"--template_location={graph}"]
+        flags = ["--trust=none", "--store=gs://store", f"--template_location={graph}"]  # the user's come last, and win
+        assert command[1:] == ["-m", "pipelines.main", "embed", *flags]
         assert not check
         if written:
             graph.write_text("{}", encoding="utf-8")

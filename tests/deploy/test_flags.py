@@ -126,7 +126,7 @@ def test_template_names_the_choices_that_embed_has() -> None:
         if choices:
             assert parameter["regexes"] == [f"^({'|'.join(choices)})$"]
             checked += 1
-    assert checked == 2
+    assert checked == 3
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,13 @@ def test_launch_request_in_the_documentation_fits_the_template() -> None:
     assert {name for name, parameter in known.items() if not parameter["isOptional"]} <= set(launch)
     for name, value in launch.items():
         assert all(re.fullmatch(regex, value) for regex in known[name]["regexes"])  # type: ignore[attr-defined]
+
+
+def test_no_recipe_trusts_its_table() -> None:
+    recipes = {
+        place: command for place, command in documents() if not place.startswith(("operations.md", "serving.md"))
+    }
+    own = {place: command for place, command in recipes.items() if ".env.example" not in place}
+    assert len(own) >= 4
+    for place, command in own.items():
+        assert build_parser().parse_known_args(command)[0].trust == "none", place

@@ -362,3 +362,30 @@ def test_what_this_process_lacks_is_no_fault_of_the_picture(where, error, monkey
         monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
     with pytest.raises((ShortageError, MemoryError)):
         decode_picture(GOOD["PNG"], SMALL)
+
+
+SECRET = b"root:x:0:0:secret-token-5316"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SECRET,
+        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x08" + SECRET,
+        b"II*\0" + SECRET,
+        b"BM" + SECRET * 4,
+        b"GIF89a" + SECRET,
+        b"RIFF\x40\0\0\0WEBP" + SECRET,
+        b"\xff\xd8\xff\xe0" + SECRET,
+        b"<!doctype html>" + SECRET,
+    ],
+)
+def test_a_reject_quotes_nothing_of_the_file(data: bytes) -> None:
+    with pytest.raises(Rejected) as rejected:
+        decode_picture(data, DecodeOptions(32))
+    assert not any(piece in rejected.value.detail for piece in ("root", "x:0", "secret", "token", "5316", "b'", "\\x"))
+
+
+def test_a_page_in_a_pictures_place_is_called_one() -> None:
+    with pytest.raises(Rejected, match="found an HTML page"):
+        decode_picture(b"\n <HTML><title>404</title>", DecodeOptions(32))

@@ -45,7 +45,8 @@ FIRST, SECOND = (Hit(f"image {n}", f"item {n}", f"{n}.jpg", 0.9912, {"colour": "
 
 def report(manifest: IndexManifest = MANIFEST, points: list[MapPoint] | None = None):
     points = [MapPoint(0.1, 0.2, "image 1", "shoes"), MapPoint(-1, 0, "image 2", "")] if points is None else points
-    return read_safe_page(report_html(manifest, [DuplicatePair(FIRST, SECOND, 0.9912)], points, {"1.jpg": PIXEL}.get))
+    pairs = [DuplicatePair(FIRST, SECOND, 0.9912)]
+    return read_safe_page(report_html(manifest, pairs, points, lambda hit: {"1.jpg": PIXEL}.get(hit.image_uri)))
 
 
 def test_everything_measured_is_on_the_page() -> None:

@@ -10,7 +10,9 @@ HIT = Hit("image 1", "item 1", "a/1.jpg", 0.98765, {"colour": "red", "brand": "x
 def test_a_query_stands_beside_its_neighbours() -> None:
     pictures = {"a/1.jpg": PIXEL}
     other = Hit("image 2", "item 2", "a/2.jpg", 0.5, {}, 4)
-    parsed = read_safe_page(sheet_html([SheetRow("my shoe", PIXEL, [HIT, other])], pictures.get))
+    parsed = read_safe_page(
+        sheet_html([SheetRow("my shoe", PIXEL, [HIT, other])], lambda hit: pictures.get(hit.image_uri))
+    )
     assert (parsed.classed("tile"), parsed.classed("query"), parsed.classed("none")) == (3, 1, 1)
     assert [image["alt"] for image in parsed.all("img")] == ["my shoe", "a/1.jpg"]
     for text in ("my shoe", "0.9877", "item 1", "brand: x & y", "colour: red", "0.5000", "item 2", "a/2.jpg"):

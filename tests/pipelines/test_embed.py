@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
+from fetch.policy import policy_for
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from store.errors import GateRefused, StoreError, UserError
@@ -27,7 +29,6 @@ from tests.support.http_server import PictureServer
 from tests.support.versions import name_of
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
-from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
@@ -43,7 +44,12 @@ def run_embed(
     progress = store.parent / f"progress-{snapshot}"
     progress.touch()
     options = EmbedOptions(
-        found.base, DecodeOptions(source.image_size), QUICK_FETCH, ProgressFile(str(progress)), **more
+        found.base,
+        DecodeOptions(source.image_size),
+        QUICK_FETCH,
+        policy_for(found.base),
+        ProgressFile(str(progress)),
+        **more,
     )
     request = SnapshotRequest(snapshot, catalog, now.isoformat(), max_reject_ratio)
     manifest = embed.embed(found, source, Store(str(store)), request, options, parse_beam_flags([]))

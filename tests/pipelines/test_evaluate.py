@@ -78,7 +78,7 @@ def test_queries_from_outside_keep_every_answer_and_may_have_nothing_to_find():
     vectors = random_vectors(4, 1)
     searcher = make_searcher(vectors, labels)
     hits = [searcher.rows.hit(0, 1.0)] * 2
-    queries = LabelledQueries(vectors[[0, 3]], ["a", "unknown"], hits, np.array([-1, -1]))
+    queries = LabelledQueries(vectors[[0, 3]], ["a", "unknown"], hits, searcher.rows, np.array([-1, -1]))
     answers = find_answers(searcher, queries, labels, k=5)
     assert answers.rows[:, 0].tolist() == [0, 3]
     assert answers.rows[:, 4].tolist() == [-1, -1]

@@ -15,6 +15,7 @@ import transforms.embeddings
 from encoder.decode import decode_picture
 from encoder.source import KerasEncoderSource
 from encoder.spec import EncoderSpec
+from fetch.fetcher import ImageFetcher
 from pipelines.incremental import choose_previous
 from store.damage import ignore
 from store.errors import StoreError
@@ -23,7 +24,6 @@ from store.snapshot import list_snapshots
 from tests.support.changing_server import ChangingServer
 from tests.support.http_server import jpeg
 from tests.support.small_embed import embed_again, rows_of, write_catalog
-from transforms.fetch import ImageFetcher
 
 NOTHING = {"fetched": 0, "encoded": 0}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.build import IndexRequest, build_index
+from index_builder.searcher import Searcher
 from pipelines.flag_types import new_parser
 from pipelines.main import main
 from pipelines.serve import add_serve, open_sources, read_keys, run_serve
@@ -24,6 +25,7 @@ from serving.logs import LOG
 from serving.options import MIB, PictureSources, ServeOptions
 from store.errors import UserError
 from store.location import Store
+from store.rejects import Rejected
 from tests.support.serving import Client, ServedStore, ServeProcess, make_served_store, query_vector, serve_command
 
 VECTORS_ONLY = ("--no_pictures", "--poll_interval", "3600", "--grace", "20")
@@ -110,13 +112,19 @@ def test_urls_are_fetched_only_from_hosts_that_were_given(served):
 
 
 def test_the_catalogs_pictures_lie_beside_it_or_where_the_flag_says(store, tmp_path):
-    picture = store.pictures[3]
-    (snapshot,) = (path.name for path in Path(store.uri, "embeddings").iterdir() if path.is_dir())
-    fetch = open_sources(store.uri, None, ()).open_catalog(snapshot)
-    assert fetch(picture.name) == picture.read_bytes()
+    searcher = Searcher.open(store.uri)
+    hit = searcher.rows.hit(3, 1.0)
+    (picture,) = (path for path in store.pictures if path.name == hit.image_uri)
+    beside = open_sources(store.uri, None, ()).open_catalog(searcher)
+    assert beside.fetch(hit.image_uri, 3) == picture.read_bytes()
+    elsewhere = open_sources(store.uri, str(tmp_path), ()).open_catalog(searcher)
+    with pytest.raises(Rejected, match="not_found"):
+        elsewhere.fetch(hit.image_uri, 3)
+    (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    assert elsewhere.fetch(hit.image_uri, 3) == picture.read_bytes()
     (tmp_path / picture.name).write_bytes(b"another")
-    fetch = open_sources(store.uri, str(tmp_path), ()).open_catalog(snapshot)
-    assert fetch(picture.name) == b"another"
+    with pytest.raises(Rejected, match="changed"):
+        elsewhere.fetch(hit.image_uri, 3)
 
 
 def test_keys_are_the_lines_that_say_something(tmp_path):

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from index_builder.rows import Hit
+from pipelines.row_pictures import RowPictures
 from pipelines.thumbnails import Thumbnails
 from store.errors import UserError
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, ShortageError
 from transforms.catalog import catalog_base, find_catalog
+
+ROWS = ["a/b.png", "gone.png", "page.png", "there.png"]
+PAGE = b"<html></html>"
+
+
+def row(image_uri: str) -> Hit:
+    return Hit(image_uri, "item", image_uri, 1.0, {}, ROWS.index(image_uri))
+
+
+def open_on(base: str, fetch: Callable[[str], bytes]) -> Thumbnails:
+    """Thumbnails of rows whose pictures are as they were embedded."""
+    digests = [hashlib.sha256(PAGE if name == "page.png" else encoded()).hexdigest() for name in ROWS]
+    return Thumbnails(RowPictures(fetch, base, digests.__getitem__))
 
 
 def encoded() -> bytes:
@@ -46,8 +63,8 @@ def test_a_picture_is_fetched_once_below_the_base():
         asked.append(uri)
         return encoded()
 
-    thumbnails = Thumbnails("/catalog", fetch)
-    first, again = thumbnails("a/b.png"), thumbnails("a/b.png")
+    thumbnails = open_on("/catalog", fetch)
+    first, again = thumbnails(row("a/b.png")), thumbnails(row("a/b.png"))
     assert asked == ["/catalog/a/b.png"]
     assert first == again
     assert str(first).startswith("data:image/")
@@ -57,11 +74,11 @@ def test_what_cannot_be_had_or_decoded_is_none():
     def fetch(uri: str) -> bytes:
         if uri.endswith("gone.png"):
             raise Rejected(Reason.NOT_FOUND, "no file")
-        return b"<html></html>"
+        return PAGE
 
-    thumbnails = Thumbnails("/catalog", fetch)
-    assert thumbnails("gone.png") is None
-    assert thumbnails("page.png") is None
+    thumbnails = open_on("/catalog", fetch)
+    assert thumbnails(row("gone.png")) is None
+    assert thumbnails(row("page.png")) is None
 
 
 def test_a_page_says_when_it_has_no_pictures_at_all(tmp_path: Path, caplog):
@@ -70,20 +87,20 @@ def test_a_page_says_when_it_has_no_pictures_at_all(tmp_path: Path, caplog):
             raise Rejected(Reason.NOT_FOUND, "no file")
         return encoded()
 
-    thumbnails = Thumbnails("/catalog", fetch)
-    thumbnails("gone.png")
+    thumbnails = open_on("/catalog", fetch)
+    thumbnails(row("gone.png"))
     thumbnails.write_page(tmp_path / "page.html", "<p>é")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<p>é"
     assert "none could be read below '/catalog'" in caplog.text
     caplog.clear()
-    thumbnails("there.png")
+    thumbnails(row("there.png"))
     thumbnails.write_page(tmp_path / "page.html", "")
     assert not caplog.text
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path):
     with pytest.raises(UserError, match="expected a file that can be written"):
-        Thumbnails("", lambda _: b"").write_page(tmp_path / "none" / "page.html", "")
+        open_on("", lambda _: b"").write_page(tmp_path / "none" / "page.html", "")
 
 
 @pytest.mark.parametrize("error", [ShortageError.of(Lack.DESCRIPTORS), MemoryError()], ids=repr)
@@ -91,4 +108,4 @@ def test_a_page_is_made_also_where_the_process_runs_short(error):
     def fetch(uri: str) -> bytes:
         raise error
 
-    assert Thumbnails("/catalog", fetch)("a.png") is None
+    assert open_on("/catalog", fetch)(row("there.png")) is None

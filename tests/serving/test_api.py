@@ -654,10 +654,14 @@ def test_urls_are_not_fetched_unless_that_was_asked_for(client):
 
 
 def test_the_catalogs_pictures_may_be_gone(served_store, rows):
-    def gone(_: str) -> bytes:
-        raise Rejected(Reason.NOT_FOUND, "/inside/of/the/shop: no such file")
+    class Gone:
+        def fetch(self, image_uri: str, row: int) -> bytes:
+            raise Rejected(Reason.NOT_FOUND, "/inside/of/the/shop: no such file")
 
-    sources = dataclasses.replace(open_sources(served_store.uri, None, ()), open_catalog=lambda _: gone)
+        def stored_thumbnail(self, row: int) -> None:
+            return None
+
+    sources = dataclasses.replace(open_sources(served_store.uri, None, ()), open_catalog=lambda _: Gone())
     with running(options_of(served_store), sources=sources) as server, Client(server.port) as client:
         box = {"x": 0, "y": 0, "width": 10, "height": 10}
         thumbnail = client.ask("GET", "/v1/images/both-4/thumbnail")

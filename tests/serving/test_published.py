@@ -97,9 +97,9 @@ def test_of_many_values_some_are_told(served_store, monkeypatch):
 def test_it_fetches_the_catalogs_pictures(served_store, pictures):
     opened = open_published(vectors_only(served_store), sources(served_store.uri), None)
     hit = opened.searcher.rows.hit(0, 1.0)
-    assert opened.fetch_picture(hit.image_uri) in pictures
+    assert opened.pictures.fetch(hit.image_uri, 0) in pictures
     with pytest.raises(Rejected) as rejected:
-        opened.fetch_picture("no-such-picture.jpg")
+        opened.pictures.fetch("no-such-picture.jpg", 0)
     assert rejected.value.reason is Reason.NOT_FOUND
 
 

@@ -28,8 +28,9 @@ ONE, TWO, THREE = name_of(1), name_of(2), name_of(3)
 def published(name: str) -> Published:
     """A version without an index."""
     day = int(name[6:8])
+    pictures: Any = None
     searcher: Any = types.SimpleNamespace(version=name, manifest=version_manifest(day, day, 0.97))
-    return Published(searcher, None, [], lambda _: b"", 0.5)
+    return Published(searcher, None, [], pictures, 0.5)
 
 
 class Publications:

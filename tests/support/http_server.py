@@ -35,7 +35,7 @@ class PictureServer:
 
     Routes (all GET; any may be followed by /anything, which is counted separately):
         /ok/<n>.jpg: `jpeg(n)`; with ?together= not before so many requests were being answered at once.
-        /redirect: 301 to /ok/1.jpg, or to ?to=. /loop: 302 to itself. /to-file: 302 to file:///etc/passwd.
+        /redirect: 301, or ?code=, to /ok/1.jpg, or to ?to=. /loop: 302 to itself. /to-file: 302 to file:///etc/passwd.
         /status/<code>: that status.
         /429-then-200, /500-then-200, /reset-then-200, /truncated-then-200: the first request for a path fails.
         /slow?ms=: jpeg(1) after that many milliseconds. /stall: never answers.
@@ -54,7 +54,8 @@ class PictureServer:
         user_agents: Every User-Agent seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.requests: Counter[str] = Counter()
         self.hangups: Counter[str] = Counter()
         self.user_agents: set[str] = set()
@@ -78,7 +79,7 @@ class PictureServer:
 
     def url(self, path: str) -> str:
         """The URL of a route, for example url("/ok/1.jpg")."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     @property
     def port(self) -> int:
@@ -126,7 +127,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, owner: PictureServer) -> None:
         self.owner = owner
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((owner.host, 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.owner.connections += 1
@@ -226,7 +227,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\n"
 _BODY = _HEAD + b"Connection: close\r\n\r\n"
 _ROUTES: dict[str, Callable[[_Handler], None]] = {
     "ok": _Handler.ok,
-    "redirect": lambda h: h.reply(301, b"moved", Location=h.query.get("to", "/ok/1.jpg")),
+    "redirect": lambda h: h.reply(int(h.query.get("code", 301)), b"moved", Location=h.query.get("to", "/ok/1.jpg")),
     "loop": lambda h: h.reply(302, Location="/loop"),
     "to-file": lambda h: h.reply(302, Location="file:///etc/passwd"),
     "status": lambda h: h.reply(int(h.rest), b"no picture"),

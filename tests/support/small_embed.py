@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
+from pipelines.trust import AUTO, Trust
 from store.damage import is_rotten, setting_aside, whole_snapshots
 from store.errors import StoreError
 from store.location import Store
@@ -18,7 +20,6 @@ from store.snapshot import SnapshotManifest, snapshot_folder
 from tests.support.fakes import FakeEncoderSource
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
-from transforms.fetch import FetchOptions
 from transforms.previous import PreviousSnapshot
 from transforms.snapshot import SnapshotRequest
 
@@ -34,6 +35,9 @@ def embed_again(
     only_if_changed: bool = False,
     least_rows: int = 0,
     max_stale_runs: int = 3,
+    trust: Trust = AUTO,
+    base: str = "",
+    thumbnails: bool = False,
     source: FakeEncoderSource = SOURCE,
     beam_flags: tuple[str, ...] = (),
 ) -> SnapshotManifest:
@@ -43,13 +47,15 @@ def embed_again(
     newest = None if full else next(whole_snapshots(place, aside), None)
     previous = PreviousSnapshot.of(place, newest) if newest is not None else None
     snapshot, now = embed.started_now()
-    found = find_catalog(str(catalog))
+    found = find_catalog(str(catalog), base=base)
     options = EmbedOptions(
         found.base,
         DecodeOptions(source.image_size),
         QUICK_FETCH,
+        trust.policy(found.base),
         previous=previous,
         max_stale_runs=max_stale_runs,
+        thumbnails=thumbnails,
     )
     request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed, least_rows)
     try:
@@ -59,7 +65,7 @@ def embed_again(
             raise
     return embed_again(
         catalog, store, only_if_changed=only_if_changed, least_rows=least_rows, max_stale_runs=max_stale_runs,
-        source=source, beam_flags=beam_flags,
+        trust=trust, base=base, thumbnails=thumbnails, source=source, beam_flags=beam_flags,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from index_builder.build import IndexRequest
 from pipelines.reindex_run import ReindexRequest, ReindexRun
+from pipelines.trust import AUTO, Trust
 from store.index import read_index_manifest
 from store.lease import Lease
 from store.location import Store
@@ -21,7 +22,7 @@ from tests.support.versions import verify_files
 REQUEST = ReindexRequest(IndexRequest(k=3), max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=2)
 
 
-def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> ReindexRun:
+def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST, trust: Trust = AUTO) -> ReindexRun:
     """A run that has not started."""
     now = datetime.datetime.now(datetime.timezone.utc)
     record = RunRecord(
@@ -32,15 +33,15 @@ def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> Re
         Store(str(store)),
         request,
         record,
-        lambda least: embed_again(catalog, store, only_if_changed=True, least_rows=least),
+        lambda least: embed_again(catalog, store, only_if_changed=True, least_rows=least, trust=trust),
         lambda _: None,
         lambda _: lambda _: None,
     )
 
 
-def reindex(store: Path, catalog: Path, request: ReindexRequest = REQUEST) -> RunRecord:
+def reindex(store: Path, catalog: Path, request: ReindexRequest = REQUEST, trust: Trust = AUTO) -> RunRecord:
     """One run under the store's lease."""
-    run = new_run(store, catalog, request)
+    run = new_run(store, catalog, request, trust)
     with Lease.acquire(Store(str(store))) as lease:
         run.run(lease.check)
     return run.record

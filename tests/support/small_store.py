@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from encoder.decode import DecodeOptions
+from fetch.fetcher import FetchOptions
+from fetch.policy import policy_for
 from index_builder.build import IndexRequest, build_index
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
@@ -15,7 +17,6 @@ from store.location import Store
 from store.snapshot import SnapshotManifest
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
-from transforms.fetch import FetchOptions
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
@@ -51,6 +52,7 @@ def make_small_store(folder: Path, items: int, views: int) -> SmallStore:
         catalog.base,
         DecodeOptions(source.image_size, ENCODER.resize),
         FetchOptions(),
+        policy_for(catalog.base),
         ProgressFile(str(progress)),
     )
     request = SnapshotRequest(snapshot, str(table), now.isoformat(), max_reject_ratio=0.0)

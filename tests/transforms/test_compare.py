@@ -9,6 +9,7 @@ import pytest
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.testing.util import assert_that, equal_to
 
+from fetch.policy import ON_REQUEST
 from store.location import Store
 from store.rejects import Reason
 from tests.support.past import catalog_row, digest_of, past_snapshot
@@ -42,7 +43,7 @@ def compared(
 ) -> tuple[list[Task], list[Reuse], Tally]:
     sides: dict[str, list] = {"catalog": list(rows), "previous": list(past), "stale": list(stale)}
     found: dict[str, list] = {CompareRows.TASKS: [], CompareRows.REUSED: [], CompareRows.TALLIES: []}
-    for output in compare._compare_bucket((0, sides), same_base, progress):
+    for output in compare._compare_bucket((0, sides), same_base, progress, compare._MayName("/catalog", ON_REQUEST)):
         found[output.tag].append(output.value)
     (tally,) = found[CompareRows.TALLIES]
     return found[CompareRows.TASKS], found[CompareRows.REUSED], tally
@@ -197,7 +198,7 @@ def test_a_catalog_meets_the_newest_snapshot(tmp_path: Path, moved: bool) -> Non
     with beam.Pipeline() as pipeline:
         count = beam.pvalue.AsSingleton(pipeline | "Count" >> beam.Create([3]))
         made = pipeline | beam.Create([rows[0], looked, changed]).with_output_types(CatalogRow)
-        outputs = made | CompareRows(previous, now, count, NO_PROGRESS)
+        outputs = made | CompareRows(previous, now, count, NO_PROGRESS, ON_REQUEST)
         expected = [
             Task(looked, past_row(rows[1], 1), "" if moved else "file:7-1"),
             Task(changed, dataclasses.replace(past_row(rows[2], 2), stale_runs=2)),
@@ -214,7 +215,7 @@ def test_a_first_run_has_no_past(tmp_path: Path) -> None:
     with beam.Pipeline() as pipeline:
         count = beam.pvalue.AsSingleton(pipeline | "Count" >> beam.Create([2]))
         made = pipeline | beam.Create(rows).with_output_types(CatalogRow)
-        outputs = made | CompareRows(None, find_catalog(str(tmp_path / "catalog.csv")), count, NO_PROGRESS)
+        outputs = made | CompareRows(None, find_catalog(str(tmp_path / "catalog.csv")), count, NO_PROGRESS, ON_REQUEST)
         assert_that(outputs.tasks, equal_to([Task(row) for row in rows]), "Tasks")
         assert_that(outputs.reused, equal_to([]), "Reused")
 
@@ -236,7 +237,7 @@ def test_its_steps_keep_the_names_that_a_runner_shows(tmp_path: Path) -> None:
     pipeline, names = beam.Pipeline(), Names()
     count = beam.pvalue.AsSingleton(pipeline | "Count" >> beam.Create([1]))
     rows = pipeline | beam.Create([catalog_row("a")]).with_output_types(CatalogRow)
-    rows | CompareRows(None, find_catalog(str(tmp_path / "catalog.csv")), count, NO_PROGRESS)
+    rows | CompareRows(None, find_catalog(str(tmp_path / "catalog.csv")), count, NO_PROGRESS, ON_REQUEST)
     pipeline.visit(names)
     read, join = {"ReadPrevious", "ReadStale"}, {"CatalogById", "PreviousById", "StaleById", "JoinById", "Compare"}
     assert names.found == read | join

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.decode import Picture
+from fetch.source_version import Fetched
 from store.errors import StoreError
 from store.rejects import Reason, Rejected
 from store.shortage import ShortageError
@@ -18,7 +19,6 @@ from tests.support.fakes import FakeEncoder
 from transforms.brake import Brake
 from transforms.line import EmbeddingLine, LineLimits
 from transforms.outcomes import Embedded, Job, Refused, SameContent, Unchanged
-from transforms.source_version import Fetched
 
 LIMITS = LineLimits(parallel_fetches=4, parallel_decodes=2, max_waiting_bytes=1000)
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch.deadline import Deadline
+from fetch.fetcher import FetchOptions
+from fetch.retries import PassingFailure, retry_after_s, with_retries
 from store.rejects import Reason, Rejected
 from tests.support.fake_time import FakeTime
-from transforms.deadline import Deadline
-from transforms.fetch import FetchOptions
-from transforms.retries import PassingFailure, retry_after_s, with_retries
 
 
 class LongestJitter(random.Random):

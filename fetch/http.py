@@ -14,19 +14,20 @@ import ssl
 import threading
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import urllib3
 from urllib3 import exceptions as http_errors
 
+from fetch.addresses import Address
+from fetch.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
+from fetch.deadline import Deadline, current_deadline
+from fetch.guarded import GuardedHttpPool, GuardedHttpsPool, Hop, HopGuard, current_hop
+from fetch.options import FetchOptions
+from fetch.retries import PassingFailure, retry_after_s, with_retries
+from fetch.source_version import Fetched, conditional_headers, of_response
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, ShortageError, refuse_if_short, shortage_of
-from transforms.byte_budget import CHUNK_BYTES, ByteBudget, read_bounded
-from transforms.deadline import Deadline, DeadlineHttpPool, DeadlineHttpsPool, current_deadline
-from transforms.fetch_options import FetchOptions
-from transforms.retries import PassingFailure, retry_after_s, with_retries
-from transforms.source_version import Fetched, conditional_headers, of_response
 
 _OK_STATUSES = (200, 203)
 _PASSING_STATUSES = (408, 425, 429)
@@ -37,7 +38,6 @@ _REASON_OF_STATUS = {
     410: Reason.NOT_FOUND,
     451: Reason.FORBIDDEN,
 }
-_POOL_CLASSES = {"http": DeadlineHttpPool, "https": DeadlineHttpsPool}
 _KEPT_HOSTS = 32  # hosts whose idle connections are kept: a catalog names few, and each may keep connections_per_host
 
 
@@ -73,11 +73,9 @@ class HttpDownloader:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         jitter: random.Random,
-        *,
-        target_of: Callable[[str], urllib3.util.Url] = parse_url,
-        pool_classes: Mapping[str, Callable[..., Any]] = _POOL_CLASSES,
+        guard: HopGuard,
     ) -> None:
-        """Takes the limits, and what a stricter fetcher replaces.
+        """Takes the limits, and what tests replace.
 
         Args:
             options: The limits.
@@ -85,16 +83,14 @@ class HttpDownloader:
             clock: Seconds, never going back.
             sleep: Waits that many seconds.
             jitter: Draws the pauses between attempts.
-            target_of: Takes apart the URL of every hop, redirects too, or raises Rejected.
-            pool_classes: Scheme -> what makes a urllib3 pool of connections to one host.
+            guard: Says where every hop may go, redirects too.
         """
         self._options = options
         self._budget = budget
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
-        self._target_of = target_of
-        self._pool_classes = dict(pool_classes)
+        self._guard = guard
         self._lock = threading.Lock()
         self._pools: urllib3.PoolManager | None = None
         # Weak: a host's seats live as long as someone sits or queues there, however many hosts a catalog names.
@@ -128,16 +124,18 @@ class HttpDownloader:
 
     def _follow(self, url: str, conditions: dict[str, str], deadline: Deadline) -> Fetched | None:
         """One attempt: the request and its redirects."""
+        earlier: tuple[Address, ...] = ()
         for _ in range(self._options.max_redirects + 1):
             deadline.check()
-            target = self._target_of(url)
+            hop = Hop(self._guard, self._guard.target_of(url), earlier)
             try:
-                with self._seat(target, deadline):
-                    found = self._get(target, conditions, deadline)
+                with self._seat(hop.target, deadline), _current(hop):
+                    found = self._get(hop.target, conditions, deadline)
             except (http_errors.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
                 raise _failure_of(error, url) from error
             if not isinstance(found, str):
                 return found
+            earlier += () if hop.reached is None else (hop.reached,)
             url = _redirected(url, found)
         limit = self._options.max_redirects
         raise Rejected(Reason.FETCH_ERROR, f"expected at most {limit} redirects, found another to {shown_uri(url)}")
@@ -214,9 +212,17 @@ class HttpDownloader:
                 self._pools = urllib3.PoolManager(
                     _KEPT_HOSTS, maxsize=self._options.connections_per_host, ssl_context=ssl.create_default_context()
                 )
-                # urllib3 asks for classes, but only calls them.
-                self._pools.pool_classes_by_scheme = self._pool_classes  # type: ignore[assignment]
+                self._pools.pool_classes_by_scheme = {"http": GuardedHttpPool, "https": GuardedHttpsPool}
             return self._pools
+
+
+@contextlib.contextmanager
+def _current(hop: Hop) -> Iterator[None]:
+    token = current_hop.set(hop)
+    try:
+        yield
+    finally:
+        current_hop.reset(token)
 
 
 def _redirected(url: str, location: str) -> str:

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.policy import ON_REQUEST
 from store.rejects import Reason, Rejected
 from tests.support.fake_time import FakeTime
 from tests.support.http_server import PictureServer, jpeg
-from transforms.fetch import FetchOptions, ImageFetcher
 
 MIB = 1 << 20
 # Short pauses, as these tests wait for real sockets; limits that nothing meets unless a test is about them.
@@ -37,7 +38,7 @@ def server() -> Iterator[PictureServer]:
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, jitter=random.Random(1))
+    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
     yield made
     made.close()
 
@@ -135,7 +136,7 @@ def test_a_refused_connection_is_retried_and_explained() -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         rejected = rejection(
-            ImageFetcher(OPTIONS, clock=time_.clock, sleep=time_.sleep, jitter=random.Random(1)),
+            ImageFetcher(OPTIONS, ON_REQUEST, clock=time_.clock, sleep=time_.sleep, jitter=random.Random(1)),
             f"http://127.0.0.1:{unheard.getsockname()[1]}/a.jpg",
         )
     assert rejected.reason is Reason.FETCH_ERROR
@@ -167,7 +168,7 @@ def test_credentials_are_sent_to_their_host_and_never_shown(server: PictureServe
 
 @pytest.mark.parametrize("path", ["/drip", "/drip-head", "/endless-100", "/endless-trailers", "/stall"])
 def test_the_deadline_ends_every_kind_of_waiting(server: PictureServer, path: str) -> None:
-    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, deadline_s=0.2))
+    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, deadline_s=0.2), ON_REQUEST)
     started_s = time.monotonic()
     assert rejection(fetcher, server.url(path)).reason is Reason.TIMEOUT
     assert time.monotonic() - started_s > 0.19
@@ -176,7 +177,7 @@ def test_the_deadline_ends_every_kind_of_waiting(server: PictureServer, path: st
 
 
 def test_a_read_timeout_is_retried(server: PictureServer) -> None:
-    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, read_timeout_s=0.02, attempts=2))
+    fetcher = ImageFetcher(dataclasses.replace(OPTIONS, read_timeout_s=0.02, attempts=2), ON_REQUEST)
     assert rejection(fetcher, server.url("/stall/read")).reason is Reason.TIMEOUT
     # What was sent is still read by a server that was too busy to: it may count a request after its client has left.
     assert server.wait_for_requests("/stall/read", 2)
@@ -207,7 +208,7 @@ def test_latency_is_hidden_by_threads_but_a_host_is_not_flooded() -> None:
     options = dataclasses.replace(OPTIONS, connections_per_host=16, parallel_fetches=64)
     numbers = range(200)
     with PictureServer() as server, ThreadPoolExecutor(options.parallel_fetches) as threads:
-        fetcher = ImageFetcher(options)
+        fetcher = ImageFetcher(options, ON_REQUEST)
         urls = [server.url(f"/ok/{number}.jpg?together=16") for number in numbers]
         assert list(threads.map(fetcher.fetch, urls)) == [jpeg(number) for number in numbers]
         assert server.peak_concurrency == 16
@@ -236,7 +237,7 @@ def test_waiting_for_a_seat_does_not_count_against_the_deadline(
             return super().acquire(blocking, timeout)
 
     monkeypatch.setattr(threading, "BoundedSemaphore", LateSeat)
-    fetcher = ImageFetcher(OPTIONS, clock=time_.clock, sleep=time_.sleep, jitter=random.Random(1))
+    fetcher = ImageFetcher(OPTIONS, ON_REQUEST, clock=time_.clock, sleep=time_.sleep, jitter=random.Random(1))
     assert fetcher.fetch(server.url("/redirect")) == jpeg(1)
     assert time_.slept_s == [3 * OPTIONS.deadline_s] * 2, "once for each of two requests"
 

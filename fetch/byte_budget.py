@@ -8,9 +8,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from fetch.deadline import Deadline
+from fetch.options import MIB
 from store.rejects import Reason, Rejected
-from transforms.deadline import Deadline
-from transforms.fetch_options import MIB
 
 CHUNK_BYTES = 64 * 1024
 FREE_BYTES = MIB

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from fetch.deadline import Deadline
 from store.rejects import Rejected
 from tests.support.fake_time import FakeTime
-from transforms.deadline import Deadline
 
 
 def test_a_paused_deadline_does_not_run() -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch import fetcher as fetch_module
+from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
+from fetch.policy import ON_REQUEST
+from fetch.source_version import Fetched
 from store.rejects import Reason, Rejected
 from tests.support.http_server import jpeg
-from transforms import fetch as fetch_module
-from transforms.fetch import FetchOptions, ImageFetcher, resolve_uri
-from transforms.source_version import Fetched
 
 MIB = 1 << 20
 OPTIONS = FetchOptions(max_image_bytes=2 * MIB)
@@ -25,7 +26,7 @@ OPTIONS = FetchOptions(max_image_bytes=2 * MIB)
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, jitter=random.Random(1))
+    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
     yield made
     made.close()
 
@@ -162,7 +163,7 @@ def test_short_reads_are_continued_and_a_shrunk_file_is_rejected(
 @given(st.text(max_size=300))
 def test_no_local_name_raises_anything_but_a_reject(name: str) -> None:
     with pytest.raises(Rejected):
-        ImageFetcher(OPTIONS).fetch("/nowhere-at-all/" + name)
+        ImageFetcher(OPTIONS, ON_REQUEST).fetch("/nowhere-at-all/" + name)
 
 
 # --- other schemes
@@ -242,5 +243,5 @@ def test_a_file_system_is_read_within_the_limit(
 
 
 def test_importing_the_module_does_not_import_beam() -> None:
-    code = "import sys, transforms.fetch; sys.exit('apache_beam' in sys.modules)"
+    code = "import sys, fetch.fetcher; sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

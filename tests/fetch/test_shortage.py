@@ -16,12 +16,13 @@ import pytest
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
+from fetch import fetcher as fetch_module
+from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.policy import ON_REQUEST
 from store import shortage
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, ShortageError
 from tests.support.http_server import PictureServer, jpeg
-from transforms import fetch as fetch_module
-from transforms.fetch import FetchOptions, ImageFetcher
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPTIONS = FetchOptions(connect_timeout_s=2, read_timeout_s=5, deadline_s=10, backoff_s=0.01, max_backoff_s=0.02)
@@ -31,7 +32,8 @@ STARVED = """
 import encodings.idna, json, os, resource, sys
 from store.rejects import Rejected
 from store.shortage import ShortageError
-from transforms.fetch import FetchOptions, ImageFetcher
+from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.policy import ON_REQUEST
 
 def outcome(uri):
     try:
@@ -39,7 +41,7 @@ def outcome(uri):
     except (Rejected, ShortageError) as error:
         return f"{type(error).__name__} {error}"
 
-fetcher = ImageFetcher(FetchOptions(connect_timeout_s=2, deadline_s=10, backoff_s=0.01))
+fetcher = ImageFetcher(FetchOptions(connect_timeout_s=2, deadline_s=10, backoff_s=0.01), ON_REQUEST)
 uris = sys.argv[1:]
 before = [outcome(uri) for uri in uris]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -70,7 +72,7 @@ def server() -> Iterator[PictureServer]:
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, jitter=random.Random(1))
+    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
     yield made
     made.close()
 

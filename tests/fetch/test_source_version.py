@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.policy import ON_REQUEST
+from fetch.source_version import Fetched, conditional_headers, is_told_by_source, of_file, of_object, of_response
 from store.rejects import Reason, Rejected
 from tests.support.http_server import jpeg
-from transforms.fetch import FetchOptions, ImageFetcher
-from transforms.source_version import Fetched, conditional_headers, is_told_by_source, of_file, of_object, of_response
 
 DATES = {"Last-Modified": "Sat, 01 Nov 2026 10:00:00 GMT", "Date": "Sat, 01 Nov 2026 11:00:00 GMT"}
 
@@ -53,7 +54,7 @@ def test_a_file_is_read_again_only_when_it_changed(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg(1))
     os.utime(path, ns=(0, 1_000_000_000_000))
-    fetcher = ImageFetcher(FetchOptions(), wall_clock=lambda: 2_000.0)
+    fetcher = ImageFetcher(FetchOptions(), ON_REQUEST, wall_clock=lambda: 2_000.0)
     first = fetcher.fetch_newer(str(path))
     assert first == Fetched(jpeg(1), f"file:{len(jpeg(1))}-1000000000000")
     assert fetcher.fetch_newer(str(path), first.source_version) is None
@@ -97,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 def test_a_server_is_asked_whether_its_picture_changed():
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    fetcher = ImageFetcher(FetchOptions(attempts=1))
+    fetcher = ImageFetcher(FetchOptions(attempts=1), ON_REQUEST)
     url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         first = fetcher.fetch_newer(f"{url}/picture")

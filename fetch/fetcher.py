@@ -6,23 +6,23 @@ import errno
 import functools
 import importlib
 import os
-import posixpath
 import random
-import re
 import stat
 import time
-import urllib.parse
 from collections.abc import Callable
 
+from fetch.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
+from fetch.deadline import Deadline
+from fetch.http import HttpDownloader, shown_uri
+from fetch.local import open_allowed
+from fetch.options import FetchOptions
+from fetch.policy import FetchPolicy
+from fetch.source_version import Fetched, of_file, of_object
+from fetch.uris import path_of, resolve_uri, scheme_of
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, refuse_if_short, shortage_of
-from transforms.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
-from transforms.deadline import Deadline
-from transforms.fetch_options import FetchOptions
-from transforms.http import HttpDownloader, shown_uri
-from transforms.source_version import Fetched, of_file, of_object
 
-__all__ = ["FetchOptions", "ImageFetcher", "resolve_uri"]
+__all__ = ["FetchOptions", "ImageFetcher", "is_same_file", "resolve_uri"]
 
 # What each of Beam's optional file systems cannot do without, and what brings it. Beam itself registers some of them
 # even where they cannot work, and then fails in ways that do not name the cause.
@@ -46,41 +46,6 @@ _PASSING_ERRNOS = frozenset(
         errno.ETIMEDOUT,
     }
 )
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-
-
-def resolve_uri(uri: str, base: str) -> str:
-    """The URI of a picture as its catalog names it.
-
-    Args:
-        uri: As written in the catalog: absolute or relative to the catalog's folder.
-        base: The folder of the catalog's table: a local path, a file:// URI, or the prefix of any other scheme.
-
-    Returns:
-        `uri` itself if it has a scheme or is an absolute path (which an http base resolves against its host, as a
-        browser would); otherwise its place under `base`. A name relative to a local folder stays a file name: nothing
-        in it is percent-decoded or taken for a query.
-
-    Raises:
-        Rejected: fetch_error, if `base` is a file:// URI without an absolute path.
-    """
-    if _scheme_of(uri):
-        return uri
-    scheme = _scheme_of(base)
-    if scheme in ("http", "https"):
-        # "./" keeps a colon in a file's name from being read as a scheme.
-        return urllib.parse.urljoin(base.rstrip("/") + "/", uri if uri.startswith("/") else "./" + uri)
-    if os.path.isabs(uri):
-        return uri
-    if scheme == "file":
-        return os.path.join(_path_of(base), uri)
-    if not scheme:
-        return os.path.join(base, uri)
-    prefix, rest = base.split("://", 1)
-    joined = posixpath.join(rest, uri)
-    # Object stores take ".." for a name. Only where one is present: normpath would also merge "//", a legal key.
-    dotted = not {".", ".."}.isdisjoint(joined.split("/"))
-    return f"{prefix}://{posixpath.normpath(joined) if dotted else joined}"
 
 
 class ImageFetcher:
@@ -92,6 +57,7 @@ class ImageFetcher:
     def __init__(
         self,
         options: FetchOptions,
+        policy: FetchPolicy,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -102,17 +68,20 @@ class ImageFetcher:
 
         Args:
             options: The limits.
+            policy: What may be fetched at all.
             clock: Seconds, never going back.
             sleep: Waits that many seconds.
             wall_clock: Seconds since the epoch.
             jitter: Draws the pauses between attempts.
         """
         self._options = options
+        self._policy = policy
         self._clock = clock
         self._wall_clock = wall_clock
         self._budget = ByteBudget(options.max_in_flight_bytes)
         # Pauses need to differ between workers, not to be unguessable.
-        self._http = HttpDownloader(options, self._budget, clock, sleep, jitter or random.Random())  # noqa: S311
+        jitter = jitter or random.Random()  # noqa: S311
+        self._http = HttpDownloader(options, self._budget, clock, sleep, jitter, policy)
 
     def fetch(self, uri: str) -> bytes:
         """The picture's encoded bytes, as they lie in the file or come from the server (content encoding undone).
@@ -151,13 +120,13 @@ class ImageFetcher:
             raise shortage from error
 
     def _read(self, uri: str, known: str) -> Fetched | None:
-        scheme = _scheme_of(uri)
+        scheme = scheme_of(uri)
         if not scheme:
             return self._read_file(uri, known)
         if scheme in ("http", "https"):
             return self._http.download(uri, known)
         if scheme == "file":
-            return self._read_file(_path_of(uri), known)
+            return self._read_file(path_of(uri), known)
         return self._read_remote(uri, scheme, known)
 
     def close(self) -> None:
@@ -166,8 +135,7 @@ class ImageFetcher:
 
     def _read_file(self, path: str, known: str) -> Fetched | None:
         try:
-            # O_NONBLOCK: opening a pipe without a writer would wait for one.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = open_allowed(path, self._policy)
             try:
                 return self._read_descriptor(descriptor, known)
             finally:
@@ -190,6 +158,7 @@ class ImageFetcher:
             return Fetched(_read_exactly(descriptor, status.st_size), version)
 
     def _read_remote(self, uri: str, scheme: str, known: str) -> Fetched | None:
+        self._policy.check(uri)
         _require_client(scheme)
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
@@ -213,31 +182,21 @@ class ImageFetcher:
             raise _rejected_remote(error, uri) from error
 
 
-def is_same_file(uri: str, known: str) -> bool | None:
-    """Whether a file is still of a known version, told by its name's entry alone; None for what is no local file."""
-    scheme = _scheme_of(uri)
+def is_same_file(uri: str, known: str, policy: FetchPolicy) -> bool | None:
+    """Whether a file is still of a known version, told by its name's entry alone; None for what is no local file.
+
+    Raises:
+        Rejected: not_allowed, where the policy does not let it be looked at.
+    """
+    scheme = scheme_of(uri)
     if scheme not in ("", "file"):
         return None
+    folder, below = policy.real_path(path_of(uri) if scheme else uri)
     try:
-        status = os.stat(_path_of(uri) if scheme else uri)
+        status = os.stat(os.path.join(folder, below), follow_symlinks=not folder)
     except (OSError, ValueError):
         return False
     return of_file(status.st_size, status.st_mtime_ns, time.time()) == known
-
-
-def _scheme_of(uri: str) -> str:
-    r"""The scheme in lower case, "" for a path. Needs "://": C:\shoes.jpg and red:1.jpg are file names."""
-    match = _SCHEME.match(uri)
-    return match[1].lower() if match else ""
-
-
-def _path_of(file_uri: str) -> str:
-    """The local path of a file:// URI, percent-decoded byte by byte."""
-    rest = file_uri.split("://", 1)[1]
-    path = os.fsdecode(urllib.parse.unquote_to_bytes(rest.removeprefix("localhost")))
-    if not path.startswith("/"):
-        raise Rejected(Reason.FETCH_ERROR, f"expected file:///folder/picture, found {shown_uri(file_uri)}")
-    return path
 
 
 def _read_exactly(descriptor: int, size_bytes: int) -> bytes:

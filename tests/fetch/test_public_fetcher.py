@@ -20,10 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch.addresses import Address, is_public
+from fetch.options import FetchOptions
+from fetch.public_fetcher import PublicFetcher
 from store.rejects import Reason, Rejected
+from tests.support.fake_dns import Resolver
 from tests.support.http_server import PictureServer, jpeg
-from transforms.fetch_options import FetchOptions
-from transforms.public_fetch import Address, PublicFetcher, is_public
 
 OPTIONS = FetchOptions(connect_timeout_s=2, read_timeout_s=5, deadline_s=10, backoff_s=0.01, max_backoff_s=0.02)
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
@@ -32,31 +34,6 @@ LOOPBACK = ipaddress.ip_address("127.0.0.1")
 def public_or_loopback(address: Address) -> bool:
     """Lets the test's own server pass for a public one; 127.0.0.2 and ::1 stay private."""
     return address == LOOPBACK or is_public(address)
-
-
-class Resolver:
-    """Stands in for `socket.getaddrinfo`: names of the test have the answers given, in turn; the last one stays.
-
-    IP addresses, in whichever form the system's resolver understands, are left to it.
-    """
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[list[str]]] = {}
-        self.lookups: list[str] = []
-        self._real = socket.getaddrinfo
-
-    def __call__(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
-        self.lookups.append(host)
-        answers = self.answers.get(host)
-        if answers is None:
-            return self._real(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
-        found = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
-            if ":" in address
-            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in found
-        ]
 
 
 @pytest.fixture

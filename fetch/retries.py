@@ -9,9 +9,9 @@ from typing import TypeVar
 import urllib3
 from urllib3 import exceptions as http_errors
 
+from fetch.deadline import Deadline
+from fetch.options import FetchOptions
 from store.rejects import Reason, Rejected
-from transforms.deadline import Deadline
-from transforms.fetch_options import FetchOptions
 
 T = TypeVar("T")
 

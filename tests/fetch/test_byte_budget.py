@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch.byte_budget import FREE_BYTES, ByteBudget, read_bounded
+from fetch.deadline import Deadline
 from store.rejects import Rejected
 from tests.support.fake_time import FakeTime
-from transforms.byte_budget import FREE_BYTES, ByteBudget, read_bounded
-from transforms.deadline import Deadline
 
 MIB = 1 << 20
 
