@@ -34,7 +34,14 @@ from store.errors import GateRefused, StoreError
 from store.index import IndexManifest, commit_version, version_folder
 from store.location import Store
 from store.process import utc_now
-from store.publication import last_published, missing_current, publish, read_published, refuse_after_rollback
+from store.publication import (
+    last_published,
+    missing_current,
+    publish,
+    read_published,
+    refuse_after_rollback,
+    standing,
+)
 from store.snapshot import new_name
 
 ThumbnailsOf = Callable[[Searcher], Callable[[Hit], str | None]]
@@ -98,7 +105,7 @@ def build_index(
     """
     over = read_published(store)
     if not over_rollback:
-        refuse_after_rollback(over, store)
+        refuse_after_rollback(standing(store, over), store)
     if over is None and (last := last_published(store)) is not None:
         say(f"{missing_current(store, last)}; what is built now is published in its place")
     manifest = _build_of_whole(store, request, say, run_shards, thumbnails_of)

@@ -8,6 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from encoder.decode import RESIZE_MODES, DecodeOptions
 from encoder.source import PRECISIONS, KerasEncoderSource
 from fetch.fetcher import FetchOptions, ImageFetcher
@@ -183,18 +185,29 @@ def embed_catalog(
         )
         options = _embed_options(flags, hints, catalog, source, previous)
         try:
-            with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
-                progress = Path(scratch, "progress")
-                progress.touch()
-                options = dataclasses.replace(options, progress=ProgressFile(str(progress)))
-                manifest = embed.embed(catalog, source, store, request, options, beam_options)
+            return _embed_and_tell(catalog, source, store, request, options, beam_options)
         except StoreError:
             if previous is None or not is_rotten(store, previous.name, aside):
-                raise
-            continue  # once more, with what is whole
-        if why := why_not_allowed(manifest.rejected_by_reason):
-            LOG.warning(why)
-        return manifest
+                raise  # else once more, with what is whole
+
+
+def _embed_and_tell(
+    catalog: Catalog,
+    source: KerasEncoderSource,
+    store: Store,
+    request: SnapshotRequest,
+    options: EmbedOptions,
+    beam_options: PipelineOptions,
+) -> SnapshotManifest:
+    """Embeds, its progress in a file of its own, and says what the catalog may not name."""
+    with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
+        progress = Path(scratch, "progress")
+        progress.touch()
+        options = dataclasses.replace(options, progress=ProgressFile(str(progress)))
+        manifest = embed.embed(catalog, source, store, request, options, beam_options)
+    if why := why_not_allowed(manifest.rejected_by_reason):
+        LOG.warning(why)
+    return manifest
 
 
 def _embed_options(

@@ -23,7 +23,7 @@ from pipelines.trust import trust_of
 from store.errors import StoreError, UserError
 from store.index import read_index_manifest, version_exists
 from store.location import Store
-from store.publication import last_published, read_published
+from store.publication import last_published, read_published, standing
 from store.rejects import Reason, Rejected
 from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows, differs
@@ -104,8 +104,9 @@ def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store)
         found = collections.Counter(dict(_read_counts(counts)))
     rows = {fate: found[fate] for fate in _FATES}
     steps = _steps(rows, previous, published, made_of)
-    if over is not None and over.rolled_back_from is not None and not flags.publish:
-        steps = (rollback_gate(over, over_rollback=False).says,)
+    stands = standing(store, over)
+    if stands is not None and stands.rolled_back_from is not None and not flags.publish:
+        steps = (rollback_gate(stands, over_rollback=False).says,)
     name = previous.name if previous else None
     return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps)
 

@@ -27,6 +27,7 @@ from store.publication import (
     publish,
     read_published,
     refuse_after_rollback,
+    standing,
 )
 from store.runs import RunRecord, estimate_cost, read_runs, write_run
 from store.snapshot import SnapshotManifest
@@ -100,7 +101,7 @@ class ReindexRun:
         over = read_published(self._store)
         whole = self._whole_versions(over)
         self.note(published_before=self._baseline(over, whole))
-        self._rollback_step(over)
+        self._rollback_step(standing(self._store, over))
         version = self._index_step(self._embed_step(), whole)
         if version is None:  # the snapshot was not what had been written: once more, with what is whole
             version = self._index_step(self._embed_step(), whole)
@@ -154,14 +155,14 @@ class ReindexRun:
             self._say(f"{named or missing_current(self._store, last)}; until then gates compare with {last}")
         return last
 
-    def _rollback_step(self, over: Published | None) -> None:
-        if over is None or over.rolled_back_from is None:
+    def _rollback_step(self, published: Published | None) -> None:
+        if published is None or published.rolled_back_from is None:
             return
-        gate = rollback_gate(over, self._request.over_rollback)
+        gate = rollback_gate(published, self._request.over_rollback)
         self._say(f"{'pass' if gate.passed else 'REFUSED'}: {gate.says}")
         self.note(gates=(gate.to_dict(),))
         if not gate.passed:
-            refuse_after_rollback(over, self._store)
+            refuse_after_rollback(published, self._store)
 
     def _publish_step(self, version: str, over: Published | None, check_lease: Callable[[], None], fence: int) -> None:
         """Publishes; where that is cut short or fails, what CURRENT says is what happened."""

@@ -150,7 +150,7 @@ def last_published(store: Store) -> str | None:
     events = [
         *((record.ended_at or record.started_at, str(record.version)) for record in read_runs(store)
           if record.outcome == "published"),
-        *((_published_at(store, version), version) for version in whole),
+        *((_read_mark(store, version).at, version) for version in whole),
     ]  # fmt: skip
     known = [(at, version) for at, version in events if at and version in whole]
     if known:
@@ -158,11 +158,24 @@ def last_published(store: Store) -> str | None:
     return max(whole, default=None)
 
 
-def _published_at(store: Store, version: str) -> str:
+def standing(store: Store, over: Published | None) -> Published | None:
+    """What CURRENT says, or, where it is lost, what it said of the version that was published last.
+
+    Args:
+        store: Where.
+        over: What `read_published` said.
+    """
+    last = last_published(store) if over is None else None
+    return over if last is None else _read_mark(store, last)
+
+
+def _read_mark(store: Store, version: str) -> Published:
+    """What was left in a version's folder when it was published last; no time where nothing was."""
     try:
-        return str(json.loads(store.read(_mark(version)))["at"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return ""
+        rest = store.read(_mark(version))
+    except FileNotFoundError:
+        rest = b""
+    return Published.from_bytes(f"{version}\n".encode() + rest)
 
 
 def _mark(version: str) -> str:
@@ -202,7 +215,7 @@ def publish(store: Store, version: str, *, over: Published | None, by: str, fenc
     if not version_exists(store, version):
         _give_back(store, published, over)
     with contextlib.suppress(StoreError):  # it is published; the mark only helps where CURRENT gets lost
-        store.replace(_mark(version), json.dumps({"at": published.at, "by": by}).encode() + b"\n")
+        store.replace(_mark(version), published.to_bytes().partition(b"\n")[2])
     return published
 
 

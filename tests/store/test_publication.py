@@ -18,6 +18,7 @@ from store.publication import (
     read_current,
     read_published,
     refuse_after_rollback,
+    standing,
 )
 from store.runs import RunRecord, write_run
 from tests.support.killed import killed_at_every_step, run_alone
@@ -143,6 +144,16 @@ def test_a_lost_current_is_told_and_what_was_published_last_is_known(store):
     path = f"{version_folder(name_of(2))}/manifest.json"
     store.replace(path, store.read(path)[:50])
     assert last_published(store) == name_of(4), "what is damaged is not proposed"
+
+
+def test_a_rollback_stands_though_current_is_lost(store):
+    for day in (1, 2):
+        publish_now(store, add_version(store, day))
+    publish_now(store, name_of(1), by="rollback")
+    store.remove(CURRENT)
+    assert last_published(store) == name_of(1)
+    with pytest.raises(GateRefused, match=f"rolled back from {name_of(2)} to {name_of(1)}"):
+        refuse_after_rollback(standing(store, read_published(store)), store)
 
 
 def test_the_runs_tell_what_was_published_last(store):
