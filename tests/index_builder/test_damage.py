@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from store.index import list_versions, read_index_manifest, version_folder
 from store.location import Store
 from store.publication import current_version
 from store.schema import FINGERPRINT_KEY
-from store.snapshot import MANIFEST, snapshot_folder
+from store.snapshot import MANIFEST, list_snapshots, snapshot_folder
 from tests.index_builder.conftest import Indexed, use_trees
 
 
@@ -139,6 +140,11 @@ def rewrite_part(store: Path, change: str) -> str:
         place = table.schema.get_field_index("embedding")
         table = table.set_column(place, "embedding", column).replace_schema_metadata(table.schema.metadata)
     pq.write_table(table, path)
+    manifest = store / snapshot_folder(snapshot) / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    (listed,) = (file for file in fields["files"] if file["path"] == path.name)
+    listed["bytes"] = path.stat().st_size
+    manifest.write_text(json.dumps(fields))
     return snapshot
 
 
@@ -164,8 +170,14 @@ def test_what_must_not_be_indexed_is_refused(copied: Path, change: str, message:
 
 def test_a_missing_part_is_named(copied: Path) -> None:
     next(copied.glob("embeddings/*/part-*.parquet")).unlink()
+    store, said = Store(str(copied)), []
+    (snapshot,) = list_snapshots(store)
     with pytest.raises(StoreError, match=r"part-\d+.parquet: listed in the snapshot's manifest, found none"):
-        SnapshotRows.open(Store(str(copied)))
+        SnapshotRows.open(store, snapshot)
+    with pytest.raises(UserError, match="no snapshot in"):
+        SnapshotRows.open(store, None, said.append)
+    assert "is damaged and set aside: " in said[0]
+    assert re.search(r"part-\d+.parquet: expected \d+ bytes, found none", said[0])
 
 
 def test_an_empty_snapshot_and_none_at_all(copied: Path, tmp_path: Path) -> None:

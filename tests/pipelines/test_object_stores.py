@@ -104,7 +104,7 @@ def journey(bucket: Bucket) -> None:
     second = index(bucket, 1)
     bucket.shelfmark("rollback", "--store", bucket.store)
     assert states(bucket) == {first: "published", second: "kept"}
-    third = index(bucket, 2)
+    third = index(bucket, 2, "--publish")
     bucket.shelfmark("prune", "--store", bucket.store, "--keep", "1")
     assert states(bucket) == {third: "published"}
     assert search(bucket) == hits
@@ -112,12 +112,12 @@ def journey(bucket: Bucket) -> None:
     assert [run["outcome"] for run in runs] == ["published", "nothing_to_do"]
 
 
-def index(bucket: Bucket, minute: int) -> str:
+def index(bucket: Bucket, minute: int, *flags: str) -> str:
     """A version made so many minutes from now: names sort by the second, and several are made in one."""
     later = utc_now() + datetime.timedelta(minutes=minute)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("index_builder.build.utc_now", lambda: later)
-        return str(bucket.shelfmark("index", "--store", bucket.store)["version"])
+        return str(bucket.shelfmark("index", "--store", bucket.store, *flags)["version"])
 
 
 def states(bucket: Bucket) -> dict[str, str]:
