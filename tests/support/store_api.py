@@ -1,0 +1,33 @@
+"""The calls that the tests of durability make to publish, in one place: the rest of them knows only files."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+
+from pipelines.versions import run_rollback
+from store.location import Store
+
+try:
+    from store.publication import publish, read_current, read_published
+
+    def publish_now(store: Store, version: str) -> None:
+        publish(store, version, over=read_published(store), by="index")
+except ImportError:
+    from store.index import publish as old_publish
+    from store.index import read_current
+
+    def publish_now(store: Store, version: str) -> None:
+        old_publish(store, version)
+
+
+def published(store: Store) -> str | None:
+    """What CURRENT names; None where there is none."""
+    return read_current(store)
+
+
+def roll_back(store: Store, to: str | None) -> None:
+    """What `shelfmark rollback` does, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        run_rollback(argparse.Namespace(store=store.uri, to=to, format="json"))
