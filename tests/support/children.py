@@ -13,6 +13,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -24,7 +25,9 @@ from tests.support.steps import before_every_step
 from tests.support.store_acts import ACTS
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.support.children", "boto3", "google.cloud.storage", "pyarrow.parquet"])
+_CONTEXT.set_forkserver_preload(
+    ["tests.support.exact_reindex", "tests.support.children", "boto3", "google.cloud.storage", "pyarrow.parquet"]
+)
 
 KILL, FAIL, FAIL_ON, INTERRUPT, HOLD = "kill", "fail", "fail from here on", "interrupt", "hold"
 """What is done at a step of a local store: SIGKILL, one EIO, EIO for ever, KeyboardInterrupt, a wait for `release`."""
@@ -93,12 +96,24 @@ class Child:
         os.kill(self._process.pid, signal.SIGTERM)
         assert os.read(self._signals.fileno(), 1)
 
-    def wait_held(self) -> bool:
-        """Waits until it is held; False where it has ended."""
-        try:
-            return self._connection.recv() == "held"
-        except EOFError:
-            return False
+    def stop(self) -> None:
+        """Stops it, as a machine that sleeps is stopped."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Has it go on where it was stopped."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def wait_held(self) -> None:
+        """Waits until it holds itself.
+
+        Raises:
+            AssertionError: It ended without.
+        """
+        said = self._connection.recv()
+        assert said == "held", said
 
     def release(self) -> None:
         """Lets it go on."""
@@ -118,6 +133,7 @@ def _perform(
     act: str, uri: str, environment: dict[str, str], at_step: AtStep | None, parent: Connection, signals: Connection
 ) -> NoReturn:
     os.environ.update(environment)
+    tempfile.tempdir = None  # another TMPDIR counts
     _take_signals(signals)
     steps: list[str] = []
     if at_step is not None:

@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import io
 
+from pipelines.reindex_run import ReindexRun
 from pipelines.versions import run_rollback
+from store.lease import Lease
 from store.location import Store
 
 try:
@@ -31,3 +33,8 @@ def roll_back(store: Store, to: str | None) -> None:
     """What `shelfmark rollback` does, without what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         run_rollback(argparse.Namespace(store=store.uri, to=to, format="json"))
+
+
+def run_under(run: ReindexRun, lease: Lease) -> None:
+    """Does a run under a lease."""
+    run.run(lease.check)
