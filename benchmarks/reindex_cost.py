@@ -29,8 +29,8 @@ from benchmarks.pictures import JPEG_QUALITY, make_pictures, write_table
 from index_builder.charts import Axis, Point, Target, plot
 from index_builder.html import Html, element
 from pipelines.flag_types import positive, ratio
-from store.index import current_version
 from store.location import Store
+from store.publication import current_version
 from store.snapshot import SnapshotManifest, read_manifest
 
 SIDE_PX = 500

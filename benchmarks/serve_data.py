@@ -17,16 +17,10 @@ from benchmarks.index_data import Questions, prepare
 from benchmarks.pictures import make_pictures
 from benchmarks.reindex_cost import run_command
 from benchmarks.serve_client import Bodies
-from store.index import (
-    IndexManifest,
-    commit_version,
-    current_version,
-    list_versions,
-    read_index_manifest,
-    version_folder,
-)
+from store.index import IndexManifest, commit_version, list_versions, read_index_manifest, version_folder
 from store.location import Store
 from store.process import utc_now
+from store.publication import current_version
 from store.snapshot import new_name
 
 K = 10

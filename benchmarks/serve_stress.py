@@ -13,8 +13,8 @@ from benchmarks.serve_data import other_version, picture_bodies, vector_bodies
 from benchmarks.serve_rates import Setting
 from benchmarks.serve_requests import OK, REFUSALS, Requests, Window, rate_per_s
 from benchmarks.serve_server import Server
-from store.index import publish
 from store.location import Store
+from store.publication import publish, read_published
 
 SWAPS = 20
 STEADY_SHARE = 0.4
@@ -84,7 +84,7 @@ def swap_once(server: Swapping, store: Store) -> Window:
         RuntimeError: The server answers from another.
     """
     wanted, began_s = other_version(store), time.time()
-    publish(store, wanted)
+    publish(store, wanted, over=read_published(store), by="index")
     told = server.reload()
     ended_s = time.time()
     found = {told, server.version()}

@@ -20,7 +20,7 @@ from index_builder import overview, report
 from index_builder.built import Built, Stopwatch
 from index_builder.exact_version import build_exact
 from index_builder.machine import available_memory_bytes, processors
-from index_builder.plan import Plan, plan_index
+from index_builder.plan import Plan, describe_plan, plan_index
 from index_builder.rows import Rows
 from index_builder.searcher import Searcher
 from index_builder.shard import WORK_FOLDER, ShardTask, build_shard
@@ -29,10 +29,12 @@ from index_builder.tree_version import RunShards, TreeVersion
 from index_builder.update import build_trees
 from index_builder.version_files import describe_files, list_files, local_folder, open_version
 from store.building import BUILDING_FILE, Building
+from store.damage import is_rotten, setting_aside
 from store.errors import GateRefused, StoreError
-from store.index import IndexManifest, commit_version, publish, version_folder
+from store.index import IndexManifest, commit_version, version_folder
 from store.location import Store
 from store.process import utc_now
+from store.publication import last_published, missing_current, publish, read_published, refuse_after_rollback
 from store.snapshot import new_name
 
 ThumbnailsOf = Callable[[str], Callable[[str], str | None]]
@@ -77,22 +79,55 @@ def build_index(
     *,
     run_shards: RunShards | None = None,
     thumbnails_of: ThumbnailsOf = lambda _: lambda _: None,
+    over_rollback: bool = False,
 ) -> IndexManifest:
     """Builds, measures and publishes a version: `build_version`, and what becomes of it.
 
+    Args:
+        store: See `build_version`.
+        request: See `build_version`.
+        say: See `build_version`.
+        run_shards: See `build_version`.
+        thumbnails_of: See `build_version`.
+        over_rollback: Publish although a person rolled back to what is published now.
+
     Raises:
-        UserError, StoreError: See `build_version`.
-        GateRefused: The target was not reached: the version is kept and not published.
+        UserError, StoreError: See `build_version` and `publish`.
+        GateRefused: A rollback stands and nothing was built; or the target was not reached, and the version is kept and
+            not published.
     """
-    manifest = build_version(store, request, say, run_shards=run_shards, thumbnails_of=thumbnails_of)
+    over = read_published(store)
+    if not over_rollback:
+        refuse_after_rollback(over, store)
+    if over is None and (last := last_published(store)) is not None:
+        say(f"{missing_current(store, last)}; what is built now is published in its place")
+    manifest = _build_of_whole(store, request, say, run_shards, thumbnails_of)
     if not manifest.meets_target:
         recall = manifest.recall
         raise GateRefused(
             f"recall@{recall['k']} {recall['measured']:.4f} is under the target {recall['target']}: "
             f"version {manifest.version} is kept and not published; try more --dimensions or a lower --target_recall"
         )
-    publish(store, manifest.version)
+    publish(store, manifest.version, over=over, by="index")
     return manifest
+
+
+def _build_of_whole(
+    store: Store,
+    request: IndexRequest,
+    say: Callable[[str], None],
+    run_shards: RunShards | None,
+    thumbnails_of: ThumbnailsOf,
+) -> IndexManifest:
+    """`build_version`; of the newest snapshots those are set aside that are not what was written."""
+    while True:
+        snapshot = request.snapshot or SnapshotRows.open(store, None, say).manifest.snapshot
+        try:
+            named = dataclasses.replace(request, snapshot=snapshot)
+            return build_version(store, named, say, run_shards=run_shards, thumbnails_of=thumbnails_of)
+        except StoreError:
+            if request.snapshot is not None or not is_rotten(store, snapshot, setting_aside(store, say)):
+                raise
 
 
 def build_version(
@@ -117,7 +152,7 @@ def build_version(
         StoreError: The snapshot is damaged or mixed, or the version cannot be written.
     """
     began = time.perf_counter()
-    snapshot = SnapshotRows.open(store, request.snapshot)
+    snapshot = SnapshotRows.open(store, request.snapshot, say)
     plan = _plan(snapshot, request)
     request = dataclasses.replace(request, k=max(1, min(request.k, snapshot.rows - 1)))
     say(describe_plan(plan))
@@ -172,19 +207,6 @@ def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
         request.target_recall,
         cpus=request.workers or processors(),
         dimensions=request.dimensions,
-    )
-
-
-def describe_plan(plan: Plan) -> str:
-    """The plan in one line."""
-    size = f"{plan.rows:,} vectors of {plan.embedding_dim} dimensions"
-    memory = f"at most {plan.memory_bytes / 2**20:,.0f} MiB of memory, {plan.disk_bytes / 2**20:,.0f} MiB on disk"
-    if plan.kind == "exact":
-        return f"plan: {size}, compared one by one (few enough for exact search); {memory}"
-    tried = "/".join(str(dimension) for dimension in plan.dimensions)
-    return (
-        f"plan: {size}; {plan.shards} shard{'s' * (plan.shards > 1)} of {plan.leaves} leaves, {plan.workers} at once; "
-        f"{tried} projected dimensions; {memory}"
     )
 
 

@@ -14,8 +14,9 @@ from index_builder.snapshot_rows import SnapshotRows
 from index_builder.truth import TIES, ExactSearch, Queries, recall
 from index_builder.tuning import without_own
 from store.errors import GateRefused, UserError
-from store.index import current_version, version_folder
+from store.index import version_folder
 from store.location import Store
+from store.publication import current_version
 from store.snapshot import read_manifest
 
 TOLERANCE = 0.01

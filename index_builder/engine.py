@@ -27,8 +27,11 @@ _BATCH_QUERIES = 256
 _FEW_ROWS = 2_048
 """A filter that leaves this many rows is answered by looking at each of them: about 2 ms."""
 
-_SLACK = 1.5
-"""A looser filter asks the tree for this many times the candidates it expects to need."""
+_DEVIATIONS = 3.0
+"""How many standard deviations above what is needed a looser filter expects to pass of what it asks the tree for."""
+
+_VALUES_PER_CANDIDATE = 256
+"""One candidate more of a tree costs about what a row costs whose codes are this long: 0.1 microseconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,23 +231,28 @@ class TreeEngine:
     def nearest_where(self, queries: Float32, count: int, mask: Mask) -> tuple[Int64, Float32]:
         """See `Engine`.
 
-        A loose filter asks the tree for so many candidates, over all leaves, that enough of them pass. Where fewer pass
-        than an unfiltered search would rank again (the filter turns away just what is near), and where the filter is
-        tight, every row that passes is looked at.
+        A loose filter asks the tree, over all leaves, for so many candidates that as many pass as hashing lets through
+        in an unfiltered search; what follows is the same. Where fewer pass (the filter turns away just what is near),
+        and where it is as cheap (a tight filter), every row that passes is looked at.
         """
         matching = int(np.count_nonzero(mask))
         answers = _Answers(len(queries), count)
-        wanted = min(self.settings.for_count(count).candidates, matching)
-        asked = math.ceil(_SLACK * wanted * self._rows / max(1, matching))
-        tree_pays = matching > _FEW_ROWS and asked < matching
+        settings = self.settings.for_count(count)
+        needed = max(settings.first_candidates, settings.candidates)
+        # Of a candidates a * matching / rows pass, give or take the root of it, if the filter knows nothing of looks.
+        asked = math.ceil((needed + _DEVIATIONS * math.sqrt(needed)) * self._rows / max(1, matching))
+        row_cost = max(1, len(self._projection) / _VALUES_PER_CANDIDATE)
+        tree_pays = matching > _FEW_ROWS and asked < matching * row_cost
         everywhere = Settings(self._rows, asked, asked, count)
         passing: Int64 | None = None
         for number in range(len(queries)):
-            rows: npt.NDArray[Any] = np.zeros(0, np.int64)
+            rows: npt.NDArray[Any] | None = None
             if tree_pays:
                 found, scores = self.candidates(queries[number : number + 1], everywhere)[0]
-                rows, _ = pick(found[mask[found]], scores[mask[found]], wanted)
-            if len(rows) < wanted:
+                passed = mask[found]
+                if np.count_nonzero(passed) >= min(needed, matching):
+                    rows, _ = pick(found[passed], scores[passed], settings.candidates)
+            if rows is None:
                 rows = passing = np.flatnonzero(mask) if passing is None else passing
             answers.put(number, *pick(rows, self.score(rows, queries[number]), count))
         return answers.rows, answers.scores

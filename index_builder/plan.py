@@ -181,3 +181,16 @@ def _check_memory(need_bytes: int, limit_bytes: int) -> None:
             f"--memory_limit: expected at least {math.ceil(need_bytes / 2**20):,} MiB for this snapshot, found "
             f"{limit_bytes // 2**20:,} MiB; use a larger machine or fewer dimensions"
         )
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan in one line."""
+    size = f"{plan.rows:,} vectors of {plan.embedding_dim} dimensions"
+    memory = f"at most {plan.memory_bytes / 2**20:,.0f} MiB of memory, {plan.disk_bytes / 2**20:,.0f} MiB on disk"
+    if plan.kind == "exact":
+        return f"plan: {size}, compared one by one (few enough for exact search); {memory}"
+    tried = "/".join(str(dimension) for dimension in plan.dimensions)
+    return (
+        f"plan: {size}; {plan.shards} shard{'s' * (plan.shards > 1)} of {plan.leaves} leaves, {plan.workers} at once; "
+        f"{tried} projected dimensions; {memory}"
+    )

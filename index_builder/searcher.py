@@ -15,8 +15,9 @@ from index_builder.engine import VECTORS_FILE, Engine, ExactEngine, Settings, Tr
 from index_builder.rows import Hit, Rows
 from index_builder.version_files import open_version
 from store.errors import StoreError, UserError
-from store.index import IndexManifest, current_version, read_index_manifest
+from store.index import IndexManifest, read_index_manifest
 from store.location import Store
+from store.publication import current_version
 
 __all__ = ["Hit", "Matches", "Searcher"]
 
@@ -82,6 +83,8 @@ class Matches:
 
 class Searcher:
     """An open version of an index. Thread-safe; keeps answering when the version is rolled back or pruned.
+
+    That does not hold on a network file system: a file that is deleted there is gone for those who map it, too.
 
     In memory are the trees (about 1.6 bytes per row and projected dimension) and the row scales; codes, ids and
     attributes are memory-mapped. Versions in an object store are first downloaded to the machine's temporary folder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from store.damage import setting_aside, whole_snapshots
 from store.errors import StoreError, UserError
 from store.location import Store, as_store_error
 from store.parts import open_part
 from store.schema import FINGERPRINT_KEY
-from store.snapshot import SnapshotManifest, list_snapshots, read_manifest, snapshot_folder
+from store.snapshot import SnapshotManifest, read_manifest, snapshot_folder
 
 Float32 = npt.NDArray[np.float32]
 
@@ -67,17 +68,26 @@ class SnapshotRows:
             raise UserError(f"snapshot {manifest.snapshot} is empty: no picture was embedded; embed a catalog first")
 
     @classmethod
-    def open(cls, store: Store, snapshot: str | None = None) -> SnapshotRows:
-        """Opens the named snapshot, or the newest.
+    def open(
+        cls, store: Store, snapshot: str | None = None, say: Callable[[str], object] = lambda _: None
+    ) -> SnapshotRows:
+        """Opens the named snapshot, or the newest whose files are all there.
+
+        Args:
+            store: Holds it.
+            snapshot: Its name; None for the newest.
+            say: Told of newer snapshots that are damaged, and set aside.
 
         Raises:
             UserError: There is none, or it is empty.
             StoreError: A part is missing, or of another encoder or dimension.
         """
-        names = list_snapshots(store)
-        if snapshot is None and not names:
+        if snapshot is not None:
+            return cls(store, read_manifest(store, snapshot))
+        newest = next(whole_snapshots(store, setting_aside(store, say)), None)
+        if newest is None:
             raise UserError(f"no snapshot in {store.uri}; make one with shelfmark embed --store {store.uri}")
-        return cls(store, read_manifest(store, snapshot or names[-1]))
+        return cls(store, newest)
 
     def _list_row_groups(self) -> list[_RowGroup]:
         groups: list[_RowGroup] = []

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_builder.engine import CODES_FILE, VECTORS_FILE
+from store import disk
 from store.building import BUILDING_FILE
 from store.errors import StoreError
 from store.index import IndexFile, IndexManifest, version_folder
@@ -36,7 +37,7 @@ def local_folder(store: Store, path: str) -> Iterator[Path]:
     direct = store.local_path(path)
     with as_store_error("write", store.full_path(path)):
         if direct is not None:
-            direct.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(str(direct))
             yield direct
             return
         with tempfile.TemporaryDirectory(prefix="shelfmark-index-") as scratch:

@@ -192,8 +192,15 @@ def embed(
     except Exception as error:
         raise StoreError(root_cause(str(error))) from error
     if state != PipelineState.DONE:
-        raise StoreError(f"the pipeline ended {state}; nothing was committed")
+        raise StoreError(f"the pipeline ended {state}; {_committed_so_far(store, request)}")
     return _outcome(store, request)
+
+
+def _committed_so_far(store: Store, request: SnapshotRequest) -> str:
+    """A job that runs elsewhere may have ended otherwise than its runner says, or not yet."""
+    if store.size_bytes(f"{snapshot_folder(request.snapshot)}/{MANIFEST}") is not None:
+        return f"snapshot {request.snapshot} is committed"
+    return f"snapshot {request.snapshot} is not committed so far"
 
 
 def _outcome(store: Store, request: SnapshotRequest) -> SnapshotManifest:

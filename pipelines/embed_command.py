@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import tempfile
@@ -16,7 +17,8 @@ from pipelines.console import LOG
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive, ratio, seconds
 from pipelines.incremental import choose_previous
 from pipelines.summary import snapshot_document, snapshot_table
-from store.errors import UserError
+from store.damage import OnDamage, is_rotten, setting_aside
+from store.errors import StoreError, UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
 from transforms.catalog import Catalog
@@ -161,30 +163,45 @@ def embed_catalog(
         GateRefused: Too many rows were rejected; nothing was committed.
         StoreError: The run failed.
     """
-    beam_options = parse_beam_flags(beam_flags)
-    snapshot, now = embed.started_now()
-    fetch, hints = _fetch_options(flags), _resource_hints(flags)
-    catalog = open_flagged_catalog(flags, store, snapshot)
-    store.check_writable()
-    source, previous, why_none = choose_encoder(flags, store, store)
-    if why_none:
-        LOG.info(why_none)
-    with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
-        progress = os.path.join(scratch, "progress")
-        Path(progress).touch()
-        options = EmbedOptions(
-            base=catalog.base,
-            decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
-            fetch=fetch,
-            progress=ProgressFile(progress),
-            resource_hints=hints,
-            previous=previous,
-            max_stale_runs=flags.max_stale_runs,
-        )
+    beam_options, hints = parse_beam_flags(beam_flags), _resource_hints(flags)
+    aside = setting_aside(store, LOG.warning)
+    while True:
+        snapshot, now = embed.started_now()
+        catalog = open_flagged_catalog(flags, store, snapshot)
+        store.check_writable()
+        source, previous, why_none = choose_encoder(flags, store, store, aside)
+        if why_none:
+            LOG.info(why_none)
         request = SnapshotRequest(
             snapshot, catalog.uri, now.isoformat(), flags.max_reject_ratio, only_if_changed, least_rows
         )
-        return embed.embed(catalog, source, store, request, options, beam_options)
+        options = _embed_options(flags, hints, catalog, source, previous)
+        try:
+            with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
+                progress = Path(scratch, "progress")
+                progress.touch()
+                options = dataclasses.replace(options, progress=ProgressFile(str(progress)))
+                return embed.embed(catalog, source, store, request, options, beam_options)
+        except StoreError:
+            if previous is None or not is_rotten(store, previous.name, aside):
+                raise  # else once more, with what is whole
+
+
+def _embed_options(
+    flags: argparse.Namespace,
+    hints: tuple[tuple[str, str], ...],
+    catalog: Catalog,
+    source: KerasEncoderSource,
+    previous: PreviousSnapshot | None,
+) -> EmbedOptions:
+    return EmbedOptions(
+        base=catalog.base,
+        decode=DecodeOptions(source.image_size, flags.resize, flags.max_pixels),
+        fetch=_fetch_options(flags),
+        resource_hints=hints,
+        previous=previous,
+        max_stale_runs=flags.max_stale_runs,
+    )
 
 
 def open_flagged_catalog(flags: argparse.Namespace, scratch: Store, snapshot: str) -> Catalog:
@@ -208,16 +225,18 @@ def _absolute(catalog: str) -> str:
 
 
 def choose_encoder(
-    flags: argparse.Namespace, store: Store, scratch: Store
+    flags: argparse.Namespace, store: Store, scratch: Store, on_damage: OnDamage
 ) -> tuple[KerasEncoderSource, PreviousSnapshot | None, str]:
     """The encoder that the flags name, its weights put into `scratch`, and the snapshot whose embeddings it can use.
+
+    Of snapshots that are not whole `on_damage` is told.
 
     Returns:
         The encoder, the snapshot or None, and why there is none where one would be expected.
 
     Raises:
         UserError: The encoder cannot be had.
-        StoreError: A snapshot's manifest cannot be read.
+        StoreError: The store cannot be read, or a snapshot is of another format.
     """
     encoder = embed.EncoderRequest(**{name: getattr(flags, name) for name in _ENCODER_FLAGS})
     source, weights = embed.prepare_encoder(scratch, encoder)
@@ -225,7 +244,7 @@ def choose_encoder(
         LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
     if flags.full:
         return source, None, ""
-    previous, source, why_none = choose_previous(store, source)
+    previous, source, why_none = choose_previous(store, source, on_damage)
     return source, previous, why_none
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from index_builder.drift import Drift
 from store.index import IndexManifest
+from store.publication import Published
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class Gate:
     """One gate's verdict.
 
     Attributes:
-        gate: rejects, recall, shrink or overlap.
+        gate: rollback, rejects, recall, shrink or overlap.
         value: What was measured; None where nothing could be.
         limit: What it may not fall below (recall, overlap) or rise above (rejects, shrink).
         passed: The verdict.
@@ -30,6 +31,14 @@ class Gate:
     def to_dict(self) -> dict[str, Any]:
         """As a run's record keeps it."""
         return {"gate": self.gate, "value": self.value, "limit": self.limit, "passed": self.passed}
+
+
+def rollback_gate(published: Published, over_rollback: bool) -> Gate:
+    """Whether what a person rolled back to may be published over; asked only where one did."""
+    says = f"a person rolled back from {published.rolled_back_from} to {published.version}" + (
+        ", --publish publishes over it" if over_rollback else "; --publish publishes over it"
+    )
+    return Gate("rollback", 0.0 if over_rollback else 1.0, 0.0, over_rollback, says)
 
 
 def rejects_gate(rejected: int, rows: int, max_reject_ratio: float) -> Gate:
@@ -63,6 +72,6 @@ def overlap_gate(drift: Drift, min_overlap: float) -> Gate:
         return Gate("overlap", None, min_overlap, passed, says)
     says = (
         f"{drift.probes:,} unchanged pictures keep {drift.overlap:.1%} of their {drift.k} nearest neighbours, "
-        f"expected at least --min_overlap {min_overlap:g}"
+        f"expected at least --min_overlap {min_overlap:g}" + (f" ({drift.note})" if drift.note else "")
     )
     return Gate("overlap", drift.overlap, min_overlap, drift.overlap >= min_overlap, says)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 from encoder.source import KerasEncoderSource
+from store.damage import OnDamage, whole_snapshots
 from store.location import Store
-from store.snapshot import SnapshotManifest, list_snapshots, read_manifest
+from store.snapshot import SnapshotManifest
 from transforms.previous import PreviousSnapshot
 
 _NAMED = ("backbone", "weights_sha256", "precision", "image_size", "resize")
 
 
 def choose_previous(
-    store: Store, source: KerasEncoderSource
+    store: Store, source: KerasEncoderSource, on_damage: OnDamage
 ) -> tuple[PreviousSnapshot | None, KerasEncoderSource, str]:
     """Finds the newest snapshot made by the same encoder.
 
@@ -23,17 +24,17 @@ def choose_previous(
     Args:
         store: Where snapshots lie.
         source: The encoder asked for.
+        on_damage: Told of snapshots that are not whole; an older one is taken then.
 
     Returns:
         The snapshot, or None; the source, its precision settled where there is a snapshot; and, where there are
         snapshots but none of this encoder, a line that says what differs from the newest.
 
     Raises:
-        StoreError: A snapshot's manifest cannot be read.
+        StoreError: The store cannot be read, or a snapshot is of another format.
     """
     newest: SnapshotManifest | None = None
-    for name in reversed(list_snapshots(store)):
-        manifest = read_manifest(store, name)
+    for manifest in whole_snapshots(store, on_damage):
         newest = newest or manifest
         precision = source.precision if source.precision != "auto" else str(manifest.encoder["precision"])
         spec = dataclasses.replace(source.spec, precision=precision)

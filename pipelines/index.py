@@ -21,6 +21,7 @@ def add_index(commands: Commands) -> None:
     parser.add_argument("--store", required=True, metavar="URI", help="folder, gs:// or s3:// with the snapshot")
     parser.add_argument("--snapshot", metavar="NAME", help="default: the newest")
     add_index_flags(parser)
+    add_publish_flag(parser)
     parser.add_argument(
         "--beam",
         action="store_true",
@@ -56,6 +57,15 @@ def add_index_flags(parser: argparse._ActionsContainer) -> None:
         help="such as 6GiB; a larger catalog is split into more shards; default: four fifths of what is free",
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="shards built at once; default: a processor each")
+
+
+def add_publish_flag(parser: argparse._ActionsContainer) -> None:
+    """What lets `index` and `reindex` publish over a person's rollback."""
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="also over a version that a person rolled back to; without it such a rollback stands, exit 3",
+    )
 
 
 def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:
@@ -95,6 +105,7 @@ def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         LOG.info,
         run_shards=run_shards,
         thumbnails_of=functools.partial(open_snapshot_thumbnails, store),
+        over_rollback=flags.publish,
     )
     print(_document(store, manifest) if flags.format == "json" else index_table(store, manifest))
     return 0

@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0 done; 2 the caller's mistake; 3 a quality gate refused, nothing was published; 1 anything else.
+        0 done; 2 the caller's mistake; 3 a quality gate refused, nothing was published; 130 interrupted; 1 any other
+        failure.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(EXIT_GATE_REFUSED, error)
     except KeyboardInterrupt as error:
         said = str(error).split(" [while running")[0]  # Beam's addition
-        return _fail(130, said or "interrupted; nothing was committed")
+        return _fail(130, said or "interrupted")
     except (StoreError, OSError, MemoryError) as error:
         if verbose:
             LOG.exception("details")

@@ -15,7 +15,7 @@ from index_builder.build import IndexRequest
 from pipelines.console import LOG
 from pipelines.embed_command import add_embedding_flags, embed_catalog
 from pipelines.flag_types import Commands, Parser, add_output_flags, money, positive, ratio, seconds_or_none
-from pipelines.index import add_index_flags
+from pipelines.index import add_index_flags, add_publish_flag
 from pipelines.notify import check_notify_url, notify
 from pipelines.reindex_plan import plan_reindex
 from pipelines.reindex_run import ReindexRequest, ReindexRun
@@ -25,6 +25,7 @@ from store.errors import GateRefused, StoreError
 from store.lease import Lease, LeaseHeld
 from store.location import Store
 from store.process import this_host, utc_now
+from store.publication import read_published
 from store.runs import RunRecord
 from store.snapshot import new_name
 
@@ -65,6 +66,7 @@ def _add_gates(group: argparse._ArgumentGroup) -> None:
         metavar="SHARE",
         help="of their 10 nearest neighbours that unchanged pictures must keep (default: %(default)s)",
     )
+    add_publish_flag(group)
 
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
@@ -77,11 +79,17 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="for another run on this store to end; without a number for as long as it takes; default: not at all",
     )
-    group.add_argument("--dry_run", action="store_true", help="change nothing, say what would be done")
+    group.add_argument("--dry_run", action="store_true", help="change nothing in the store, say what would be done")
     group.add_argument(
-        "--keep", type=positive, default=DEFAULT_KEEP, metavar="N", help="versions to keep (default: %(default)s)"
+        "--keep",
+        type=positive,
+        default=DEFAULT_KEEP,
+        metavar="N",
+        help="newest versions to keep of those at their target, and as many of those under it (default: %(default)s)",
     )
-    group.add_argument("--notify", metavar="URL", help="where the run's record is posted as JSON, however it ends")
+    group.add_argument(
+        "--notify", metavar="URL", help="where the run's record is posted as JSON, however it ends, unless it is killed"
+    )
     group.add_argument("--metrics_file", metavar="FILE", help="for a Prometheus node exporter; its name ends in .prom")
     group.add_argument(
         "--cost_per_hour", type=money, metavar="PRICE", help="of the machine, to estimate what a run costs"
@@ -94,7 +102,7 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     Raises:
         UserError: A flag, the catalog or the store is wrong.
         GateRefused: A gate refused; what is published stays.
-        StoreError: Another run holds the store, or a step failed; what is published stays.
+        StoreError: Another run holds the store, or a step failed; the run's record says what is published.
     """
     store = Store(flags.store)
     if flags.dry_run:
@@ -113,10 +121,15 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         say=LOG.info,
         thumbnails_of=functools.partial(open_snapshot_thumbnails, store),
     )
-    with _told(run, flags), _ended_by_sigterm(), Lease.acquire(store, wait_s=flags.wait, say=LOG.info) as lease:
-        run.run(lease.check)
+    with _told(run, flags), _ended_by_sigterm(), _acquire(store, flags.wait) as lease:
+        run.run(lease.check, lease.fence)
     print(_document(run.record) if flags.format == "json" else _summary(run.record))
     return 0
+
+
+def _acquire(store: Store, wait_s: float) -> Lease:
+    published = read_published(store)
+    return Lease.acquire(store, wait_s=wait_s, fence_above=published.fence if published else 0, say=LOG.info)
 
 
 def _request(flags: argparse.Namespace) -> ReindexRequest:
@@ -128,7 +141,13 @@ def _request(flags: argparse.Namespace) -> ReindexRequest:
         workers=flags.workers,
     )
     return ReindexRequest(
-        index, flags.max_reject_ratio, flags.max_shrink, flags.min_overlap, flags.keep, flags.cost_per_hour
+        index,
+        flags.max_reject_ratio,
+        flags.max_shrink,
+        flags.min_overlap,
+        flags.keep,
+        flags.cost_per_hour,
+        flags.publish,
     )
 
 
@@ -201,7 +220,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     """Lets a scheduler that stops the run (SIGTERM) end it as Ctrl-C does: lease given back, record written."""
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM; the next run goes on from here")
+        raise KeyboardInterrupt("stopped by SIGTERM; the steps that were done are kept, the one that ran starts over")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

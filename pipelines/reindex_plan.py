@@ -13,11 +13,14 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines.beam_flags import is_local, parse_beam_flags
+from pipelines.console import LOG
 from pipelines.embed import root_cause, started_now
 from pipelines.embed_command import choose_encoder, open_flagged_catalog
+from pipelines.gates import rollback_gate
 from store.errors import StoreError, UserError
-from store.index import current_version, read_index_manifest
+from store.index import read_index_manifest, version_exists
 from store.location import Store
+from store.publication import last_published, read_published
 from store.rejects import Reason
 from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows, differs
@@ -80,11 +83,14 @@ def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store)
     beam_options = parse_beam_flags(beam_flags)
     if not is_local(beam_options):
         raise UserError("--dry_run compares on this machine: expected no --runner, or a local one")
-    published = current_version(store)
+    over = read_published(store)
+    published = over.version if over and over.version and version_exists(store, over.version) else last_published(store)
     made_of = read_index_manifest(store, published).snapshot if published else None
     with tempfile.TemporaryDirectory(prefix="shelfmark-plan-") as scratch:
         catalog = open_flagged_catalog(flags, Store(scratch), started_now()[0])
-        _, previous, why_anew = choose_encoder(flags, store, Store(scratch))
+        _, previous, why_anew = choose_encoder(
+            flags, store, Store(scratch), lambda folder, fault: LOG.warning(f"{folder} is damaged: {fault}")
+        )
         counts = Path(scratch, "counts")
         counts.touch()
         pipeline = beam.Pipeline(options=beam_options)
@@ -96,6 +102,8 @@ def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store)
         found = collections.Counter(dict(_read_counts(counts)))
     rows = {fate: found[fate] for fate in _FATES}
     steps = _steps(rows, previous, published, made_of)
+    if over is not None and over.rolled_back_from is not None and not flags.publish:
+        steps = (rollback_gate(over, over_rollback=False).says,)
     name = previous.name if previous else None
     return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps)
 

@@ -8,21 +8,16 @@ import datetime
 import json
 from typing import Any
 
+from pipelines.console import LOG
 from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive
 from store.building import read_sign
+from store.damage import ignore, whole_versions
 from store.errors import StoreError, UserError
-from store.index import (
-    IndexManifest,
-    current_version,
-    list_versions,
-    publish,
-    read_current,
-    read_index_manifest,
-    version_folder,
-)
+from store.index import IndexManifest, read_index_manifest, version_folder
 from store.location import Store
 from store.process import utc_now
 from store.prune import Pruned, plan_prune, prune
+from store.publication import Published, last_published, missing_current, publish, read_current, read_published
 from store.snapshot import SNAPSHOT_NAME
 
 LEFTOVERS_AFTER_HOURS = 24
@@ -68,7 +63,11 @@ def add_versions(commands: Commands) -> None:
 def add_rollback(commands: Commands) -> None:
     """`shelfmark rollback`."""
     parser = _add_command(commands, "rollback", "publish an earlier version of the index")
-    parser.add_argument("--to", metavar="VERSION", help="default: the newest at its target that is older than now's")
+    parser.add_argument(
+        "--to",
+        metavar="VERSION",
+        help="default: the newest at its target that is older than the published one",
+    )
 
 
 def add_prune(commands: Commands) -> None:
@@ -150,7 +149,8 @@ def _table(store: Store, current: str | None, states: list[VersionState]) -> str
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if current is None:
-        lines.append("nothing is published")
+        last = last_published(store)
+        lines.append("nothing is published" if last is None else missing_current(store, last))
     elif current not in {state.version for state in states if state.state == "published"}:
         lines.append(f"CURRENT names {current}, which cannot be opened; publish another with shelfmark rollback --to")
     return "\n".join(lines)
@@ -168,21 +168,17 @@ def run_rollback(flags: argparse.Namespace) -> int:
 
     Raises:
         UserError: There is no such version, or its recall is under its target.
-        StoreError: CURRENT names no version that exists and `--to` is missing; or a file of the version is missing.
+        StoreError: A file of the version is missing, or somebody else published at the same time.
     """
     store = Store(flags.store)
-    target = _named_target(store, flags.to) if flags.to else _older_target(store)
-    before = _published_before(store)
-    publish(store, target.version)
+    over = read_published(store)
+    target = _named_target(store, flags.to) if flags.to else _default_target(store, over)
+    before = over.version or None if over else None
+    published = publish(store, target.version, over=over, by="rollback")
     _print(flags, f"{before or 'nothing'} -> {target.version}", {"from": before, "to": target.version})
+    if published.rolled_back_from is not None:
+        LOG.info("This stands: index and reindex publish nothing over it until they are told to by --publish.")
     return 0
-
-
-def _published_before(store: Store) -> str | None:
-    try:
-        return read_current(store)
-    except StoreError:  # damaged; what is about to be published repairs it
-        return None
 
 
 def _named_target(store: Store, version: str) -> IndexManifest:
@@ -195,21 +191,28 @@ def _named_target(store: Store, version: str) -> IndexManifest:
     return manifest
 
 
-def _older_target(store: Store) -> IndexManifest:
-    current = current_version(store)
-    if current is None:
-        raise UserError(f"no version is published in {store.uri}; name one with --to")
-    for name in reversed(list_versions(store)):
-        if name < current and (manifest := read_index_manifest(store, name)).meets_target:
+def _default_target(store: Store, over: Published | None) -> IndexManifest:
+    """The newest whole version that is older than the published one; where CURRENT is lost, what it named last."""
+    if over is None or not over.version:
+        last = last_published(store)
+        if last is None:
+            raise UserError(
+                f"no version of {store.uri} is at its target; build one with shelfmark index, or name one with --to"
+            )
+        return read_index_manifest(store, last)
+    for manifest in whole_versions(store, ignore):
+        if manifest.version < over.version and manifest.meets_target:
             return manifest
-    raise UserError(f"no version older than {current} is at its target; see shelfmark versions --store {store.uri}")
+    raise UserError(
+        f"no version older than {over.version} is at its target; see shelfmark versions --store {store.uri}"
+    )
 
 
 def run_prune(flags: argparse.Namespace) -> int:
     """Deletes what nobody needs, or says what it would delete.
 
     Raises:
-        StoreError: CURRENT names a version that does not exist, a manifest cannot be read, a file cannot be deleted.
+        StoreError: See `prune`.
     """
     store = Store(flags.store)
     after = datetime.timedelta(hours=flags.leftovers_after_hours)
@@ -220,10 +223,13 @@ def run_prune(flags: argparse.Namespace) -> int:
 
 
 def _describe(pruned: Pruned, dry_run: bool) -> str:
+    damaged = [f"{version_folder(name)}: its manifest is cut; left alone" for name in pruned.damaged]
     counts = [
         (len(pruned.versions), "version"),
         (len(pruned.snapshots), "snapshot"),
         (len(pruned.leftovers), "leftover"),
     ]
     parts = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
-    return "\n".join([*pruned.paths, f"{'would delete' if dry_run else 'deleted'} {parts}: {pruned.bytes:,} bytes"])
+    return "\n".join(
+        [*damaged, *pruned.paths, f"{'would delete' if dry_run else 'deleted'} {parts}: {pruned.bytes:,} bytes"]
+    )

@@ -25,8 +25,8 @@ from serving.logs import LOG, log_as_json
 from serving.options import PictureSources, ServeOptions
 from serving.protocol import limited_protocol
 from store.errors import StoreError, UserError
-from store.index import current_version
 from store.location import Store
+from store.publication import current_version
 
 _SIGN, _GOOD = "reload", "version"
 _KEEP_ALIVE_S = 75

@@ -9,35 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import hashlib
-import importlib
 import os
+import posixpath
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from store.errors import StoreError, UserError
-from store.filesystem import s3_endpoint
 from store.location import Store
+from store.objects import Refused, Versioned, find_object
 
 _ATTEMPTS = 10
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Versioned:
-    """A file's content, and what stands for exactly this content of it.
-
-    Attributes:
-        data: All of it.
-        token: An etag (s3), a generation (gs) or a digest (local).
-    """
-
-    data: bytes
-    token: str
-
-
-class _Refused(Exception):
-    """The file is not the one of the token, or was written by somebody else at the same time."""
 
 
 class _Cell(Protocol):
@@ -59,43 +41,49 @@ def read_versioned(store: Store, path: str) -> Versioned | None:
 def write_if(store: Store, path: str, data: bytes, token: str | None) -> str | None:
     """Writes a file if it is still the one of `token`, or with None if there is none yet.
 
+    Where the store does not say whether it was written, the file is read back; what was there is never deleted.
+
     Returns:
         The new token, or None where somebody else was faster and nothing was written.
 
     Raises:
-        StoreError: It cannot be written, or nobody can tell whether it was.
+        StoreError: It could not be written, or nobody can tell whether it was: the message says which.
         UserError: The store is of a kind without conditional writes, or its client library is missing.
     """
     cell = _cell(store, path)
     for _ in range(_ATTEMPTS):
         try:
             return cell.write(data, token)
-        except _Refused:
+        except Refused:
             found = cell.read()
             if found is not None and found.data == data:
                 return found.token  # ours: the answer was lost on the way and the client library asked again
             if (found.token if found else None) != token:
                 return None
+        except StoreError as failure:
+            written = _read_back(cell, data, failure)
+            if written is None:
+                raise
+            return written
     raise StoreError(f"cannot write {store.full_path(path)}: refused {_ATTEMPTS} times although nobody else wrote it")
 
 
+def _read_back(cell: _Cell, data: bytes, failure: StoreError) -> str | None:
+    """The token of `data` if it was written after all, None if it was not."""
+    try:
+        found = cell.read()
+    except StoreError as error:
+        raise StoreError(f"{failure}; nor can it be read back: whether it was written shows once it can") from error
+    return found.token if found is not None and found.data == data else None
+
+
 def _cell(store: Store, path: str) -> _Cell:
-    scheme, _, rest = store.full_path(path).partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme == "s3":
-        return _S3Cell(bucket, key)
-    if scheme == "gs":
-        return _GcsCell(bucket, key)
+    found = find_object(store.full_path(path))
+    if found is not None:
+        return found
     if store.local_path(path) is not None:
         return _LocalCell(store, path)
     raise UserError(f"--store {store.uri}: expected a local folder, s3:// or gs://, which can write conditionally")
-
-
-def _required(module: str, extra: str, store: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"{store} needs {module}, which is not installed: pip install 'shelfmark[{extra}]'") from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,14 +102,14 @@ class _LocalCell:
         with self._guarded():
             found = self.read()
             if (found.token if found else None) != token:
-                raise _Refused
+                raise Refused
             self.store.replace(self.path, data)
         return hashlib.sha256(data).hexdigest()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         """Holds a file that is locked but never replaced or deleted; the kernel lets go of a dead process's lock."""
-        guard = f"{self.store.local_path(self.path)}.guard"
+        guard = str(self.store.local_path(f"locks/{posixpath.basename(self.path)}.guard"))
         try:
             os.makedirs(os.path.dirname(guard), exist_ok=True)
             descriptor = os.open(guard, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -132,113 +120,3 @@ class _LocalCell:
             yield
         finally:
             os.close(descriptor)
-
-
-@functools.lru_cache(maxsize=4)
-def _s3_client(endpoint: str) -> Any:
-    boto3 = _required("boto3", "aws", "an s3:// store")
-    config = importlib.import_module("botocore.config")
-    retries = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint or None,
-        config=config.Config(retries=retries, connect_timeout=10, read_timeout=20),
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _S3Cell:
-    bucket: str
-    key: str
-
-    def read(self) -> Versioned | None:
-        with self._explained("read"):
-            for _ in range(_ATTEMPTS):
-                answer = self._ask("get_object", ("NoSuchKey",))
-                if answer is None:
-                    return None
-                try:
-                    return Versioned(answer["Body"].read(), answer["ETag"])
-                except self._errors().BotoCoreError as error:
-                    broken = error  # cut short, or replaced meanwhile: boto3's own retries end before the body
-            raise broken
-
-    def write(self, data: bytes, token: str | None) -> str:
-        condition = {"IfNoneMatch": "*"} if token is None else {"IfMatch": token}
-        changed = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
-        with self._explained("write"):
-            answer = self._ask("put_object", changed, Body=data, **condition)
-        if answer is None:
-            raise _Refused
-        return str(answer["ETag"])
-
-    def _ask(self, operation: str, refusals: tuple[str, ...], **request: Any) -> dict[str, Any] | None:
-        """The answer, or None where the server says one of `refusals`."""
-        try:
-            answer: dict[str, Any] = getattr(_s3_client(s3_endpoint()), operation)(
-                Bucket=self.bucket, Key=self.key, **request
-            )
-        except self._errors().ClientError as error:
-            if error.response["Error"]["Code"] in refusals:
-                return None
-            raise
-        return answer
-
-    def _errors(self) -> Any:
-        return importlib.import_module("botocore.exceptions")
-
-    @contextlib.contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
-        _s3_client(s3_endpoint())  # says what is missing before anything of it is imported
-        try:
-            yield
-        except (self._errors().ClientError, self._errors().BotoCoreError) as error:
-            raise _one_line(action, f"s3://{self.bucket}/{self.key}", error) from error
-
-
-@functools.lru_cache(maxsize=1)
-def _gcs_client() -> Any:
-    return _required("google.cloud.storage", "gcp", "a gs:// store").Client()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _GcsCell:
-    bucket: str
-    key: str
-
-    def read(self) -> Versioned | None:
-        """Content and generation come in two answers, so the second is asked for the generation of the first."""
-        with self._explained("read"):
-            for _ in range(_ATTEMPTS):
-                blob = _gcs_client().bucket(self.bucket).get_blob(self.key)
-                if blob is None:
-                    return None
-                with contextlib.suppress(self._errors().NotFound, self._errors().PreconditionFailed):
-                    data = blob.download_as_bytes(if_generation_match=blob.generation)
-                    return Versioned(data, str(blob.generation))
-        raise StoreError(f"cannot read gs://{self.bucket}/{self.key}: it changed {_ATTEMPTS} times while it was read")
-
-    def write(self, data: bytes, token: str | None) -> str:
-        with self._explained("write"):
-            blob = _gcs_client().bucket(self.bucket).blob(self.key)
-            try:
-                blob.upload_from_string(data, if_generation_match=int(token or 0))
-            except self._errors().PreconditionFailed as error:
-                raise _Refused from error
-            return str(blob.generation)
-
-    def _errors(self) -> Any:
-        return importlib.import_module("google.api_core.exceptions")
-
-    @contextlib.contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
-        _gcs_client()  # says what is missing before anything of it is imported
-        auth = importlib.import_module("google.auth.exceptions")
-        try:
-            yield
-        except (self._errors().GoogleAPIError, auth.GoogleAuthError, OSError) as error:
-            raise _one_line(action, f"gs://{self.bucket}/{self.key}", error) from error
-
-
-def _one_line(action: str, path: str, error: Exception) -> StoreError:
-    return StoreError(f"cannot {action} {path}: {' '.join(str(error).split())}")

@@ -11,8 +11,12 @@ class UserError(Exception):
 
 
 class GateRefused(Exception):
-    """A quality gate refused to publish; nothing was committed. Exit code 3."""
+    """A quality gate refused: nothing was published. Exit code 3."""
 
 
 class StoreError(Exception):
     """The store could not be read or written, or does not add up. Exit code 1."""
+
+
+class DamagedError(StoreError):
+    """What lies in the store is cut, incomplete or not what its name says; a store out of reach is none of it."""

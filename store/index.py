@@ -1,4 +1,4 @@
-"""The manifest that makes a version of an index exist, and CURRENT, which names the published one."""
+"""The manifest that makes a version of an index exist."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import dataclasses
 import json
 from typing import Any
 
-from store.errors import GateRefused, StoreError, UserError
+from store.errors import DamagedError, StoreError, UserError
+from store.listed_files import find_fault
 from store.location import Store
-from store.snapshot import MANIFEST, SNAPSHOT_NAME, manifest_json
+from store.snapshot import MANIFEST, SNAPSHOT_NAME, known_fields, manifest_json
 
 INDEX_FORMAT_VERSION = 1
-
-_CURRENT = "indexes/CURRENT"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +62,8 @@ class IndexManifest:
         """Reads a manifest.
 
         Raises:
-            StoreError: It is not a manifest of a format this version reads.
+            DamagedError: It is cut or no manifest.
+            StoreError: It is one of another format than this release reads.
         """
         try:
             fields = json.loads(data)
@@ -74,10 +74,10 @@ class IndexManifest:
                 )
             fields["shards"] = tuple(fields["shards"])
             fields["files"] = tuple(IndexFile(**file) for file in fields["files"])
-            manifest = cls(**fields)
+            manifest = cls(**known_fields(cls, fields))
             _ = manifest.meets_target  # without both numbers nobody can tell whether it may be published
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"not an index manifest: {error!r}") from error
+            raise DamagedError(f"not an index manifest: {error!r}") from error
         return manifest
 
 
@@ -89,43 +89,11 @@ def version_folder(version: str) -> str:
 def list_versions(store: Store) -> list[str]:
     """Names of the versions that exist, published or not, oldest first."""
     names = [name for name in store.list("indexes") if SNAPSHOT_NAME.fullmatch(name)]
-    return [name for name in names if _exists(store, name)]
+    return [name for name in names if version_exists(store, name)]
 
 
-def read_current(store: Store) -> str | None:
-    """What CURRENT says, whether or not there is such a version; None before the first is published.
-
-    Raises:
-        StoreError: CURRENT holds something that is no version's name.
-    """
-    try:
-        name = store.read(_CURRENT).decode("ascii", "replace").strip()
-    except FileNotFoundError:
-        return None
-    if not SNAPSHOT_NAME.fullmatch(name):
-        raise StoreError(
-            f"{store.full_path(_CURRENT)}: expected the name of a version, found {name[:40]!r}; "
-            "publish one with shelfmark rollback --to"
-        )
-    return name
-
-
-def current_version(store: Store) -> str | None:
-    """Name of the published version, or None before the first.
-
-    Raises:
-        StoreError: CURRENT names no version, or one that does not exist.
-    """
-    name = read_current(store)
-    if name is not None and not _exists(store, name):
-        raise StoreError(
-            f"{store.full_path(_CURRENT)}: expected a version that exists, found {name}, which has no {MANIFEST}; "
-            "publish another with shelfmark rollback --to"
-        )
-    return name
-
-
-def _exists(store: Store, version: str) -> bool:
+def version_exists(store: Store, version: str) -> bool:
+    """Whether a version has a manifest, published or not."""
     return store.size_bytes(f"{version_folder(version)}/{MANIFEST}") is not None
 
 
@@ -134,7 +102,8 @@ def read_index_manifest(store: Store, version: str) -> IndexManifest:
 
     Raises:
         UserError: There is no such version.
-        StoreError: Its manifest cannot be read.
+        DamagedError: Its manifest is cut, none, or another version's.
+        StoreError: Its manifest cannot be read, or is of another format.
     """
     path = f"{version_folder(version)}/{MANIFEST}"
     try:
@@ -142,58 +111,35 @@ def read_index_manifest(store: Store, version: str) -> IndexManifest:
     except FileNotFoundError as error:
         raise UserError(f"no version {version} in {store.uri}; see shelfmark versions --store {store.uri}") from error
     except StoreError as error:
-        raise StoreError(f"{store.full_path(path)}: {error}") from error
+        raise type(error)(f"{store.full_path(path)}: {error}") from error
     if manifest.version != version:
-        raise StoreError(f"{store.full_path(path)}: expected version {version}, found {manifest.version}")
+        raise DamagedError(f"{store.full_path(path)}: expected version {version}, found {manifest.version}")
     return manifest
 
 
 def commit_version(store: Store, manifest: IndexManifest) -> None:
-    """Makes a version exist: checks that its files are whole, then writes the manifest. Does not publish it.
+    """Makes a version exist: checks that its files are whole and last, then writes the manifest. Does not publish it.
+
+    Whoever wrote the files has synced them; here their names are, before the manifest says that they are there.
 
     Raises:
-        StoreError: A file is missing or of another size.
+        DamagedError: A file is missing or of another size.
+        StoreError: The manifest cannot be written.
     """
-    _check_sizes(store, manifest)
-    store.replace(f"{version_folder(manifest.version)}/{MANIFEST}", manifest.to_json())
-
-
-def _check_sizes(store: Store, manifest: IndexManifest) -> None:
+    check_files(store, manifest)
     folder = version_folder(manifest.version)
-    for file in manifest.files:
-        found = store.size_bytes(f"{folder}/{file.path}")
-        if found != file.bytes:
-            size = "none" if found is None else f"{found} bytes"
-            raise StoreError(f"{store.full_path(folder)}/{file.path}: expected {file.bytes} bytes, found {size}")
+    store.settle([f"{folder}/{MANIFEST}", *(f"{folder}/{file.path}" for file in manifest.files)])
+    store.replace(f"{folder}/{MANIFEST}", manifest.to_json())
 
 
-def publish(store: Store, version: str) -> None:
-    """Makes a version the one that readers open. They see the one before or this one, never neither.
-
-    Of two that publish at once the later one stays.
+def check_files(store: Store, manifest: IndexManifest) -> None:
+    """Compares the sizes of a version's files with its manifest.
 
     Raises:
-        GateRefused: Its recall is under its target.
-        UserError: There is no such version.
-        StoreError: One of its files is missing or of another size, or it was pruned at this very moment.
+        DamagedError: A file is missing or of another size.
+        StoreError: The store cannot be read.
     """
-    manifest = read_index_manifest(store, version)
-    if not manifest.meets_target:
-        raise GateRefused(
-            f"version {version}: expected recall of at least {manifest.recall['target']}, found "
-            f"{manifest.recall['measured']}; it is not published"
-        )
-    _check_sizes(store, manifest)
-    try:
-        before = store.read(_CURRENT)
-    except FileNotFoundError:
-        before = None
-    store.replace(_CURRENT, f"{version}\n".encode())
-    # `prune` deletes a manifest, then reads CURRENT; here it is the other way round: one of the two sees the other.
-    if _exists(store, version):
-        return
-    if before is None:
-        store.remove(_CURRENT)
-    else:
-        store.replace(_CURRENT, before)
-    raise StoreError(f"version {version} was pruned while it was being published; CURRENT is as it was before")
+    folder = version_folder(manifest.version)
+    fault = find_fault(store, folder, {file.path: file.bytes for file in manifest.files})
+    if fault:
+        raise DamagedError(fault)

@@ -13,10 +13,12 @@ import types
 import uuid
 from collections.abc import Callable
 
-from store.conditional import Versioned, read_versioned, write_if
+from store.conditional import read_versioned, write_if
 from store.errors import StoreError
 from store.location import Store
+from store.objects import Versioned
 from store.process import is_gone, this_host, utc_now
+from store.snapshot import known_fields
 
 LIFE_S = 120.0
 """How long an owner may be silent before others take over; clocks may differ by less than this minus `_EVERY_S`."""
@@ -43,6 +45,7 @@ class Holder:
         heartbeat_at: When it last spoke.
         life_s: How long it may be silent.
         released: It has left.
+        fence: Number of this acquisition, higher than that of any before; what is published carries it.
     """
 
     owner: str
@@ -52,6 +55,7 @@ class Holder:
     heartbeat_at: str
     life_s: float
     released: bool
+    fence: int = 0
 
     @property
     def expires_at(self) -> datetime.datetime:
@@ -91,6 +95,7 @@ class Lease:
         name: str = "reindex",
         *,
         wait_s: float = 0.0,
+        fence_above: int = 0,
         say: Callable[[str], object] = lambda line: None,
         clock: Clock = utc_now,
         sleep: Callable[[float], None] = time.sleep,
@@ -101,6 +106,7 @@ class Lease:
             store: Where.
             name: Of the lease.
             wait_s: How long to wait for another's lease; math.inf for ever.
+            fence_above: A number that the lease's is to be above, should its file have been deleted.
             say: Told once who is waited for.
             clock: The present, UTC.
             sleep: Waits that many seconds.
@@ -118,7 +124,8 @@ class Lease:
             now = clock()
             if other is None or not other.is_alive(now):
                 spoken = now.isoformat()
-                holder = Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False)
+                fence = max(fence_above, other.fence if other else 0) + 1
+                holder = Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False, fence=fence)
                 token = write_if(store, path, holder.to_json(), found.token if found else None)
                 if token is not None:
                     return cls(store, path, holder, token, clock)
@@ -144,6 +151,11 @@ class Lease:
         self._thread.join()
         with contextlib.suppress(StoreError), self._one_writer:  # silence will tell; the block's end matters more
             self._write(released=True)
+
+    @property
+    def fence(self) -> int:
+        """Number of this acquisition: whoever takes the lease later has a higher one."""
+        return self._holder.fence
 
     def check(self) -> None:
         """Renews the lease, so that what follows has its whole life to end.
@@ -202,9 +214,11 @@ class Lease:
 
 def _parsed(store: Store, path: str, found: Versioned) -> Holder:
     try:
-        holder = Holder(**json.loads(found.data))
+        holder = Holder(**known_fields(Holder, json.loads(found.data)))
         if holder.expires_at.tzinfo is None or not isinstance(holder.pid, int) or not isinstance(holder.host, str):
             raise ValueError("a time without a zone, or no process")
+        if not isinstance(holder.fence, int):
+            raise TypeError("no number")
     except (ValueError, TypeError, OverflowError) as error:
         raise StoreError(
             f"{store.full_path(path)}: expected a lease, found {found.data[:60]!r}; delete it when nothing runs"

@@ -6,19 +6,20 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 
+from store import disk
 from store.errors import StoreError, UserError
-from store.filesystem import has_folders, lists_folders, open_filesystem
+from store.filesystem import has_folders, lists_folders, open_filesystem, write_object
+from store.objects import find_object
 
 _COPY_BYTES = 1 << 22
 
@@ -68,19 +69,28 @@ class Store:
 
     @contextlib.contextmanager
     def create(self, path: str) -> Iterator[pa.NativeFile]:
-        """Opens a new file for writing; it is whole once the context ends, and gone if an error ends it.
+        """Opens a new file for writing; it is whole and lasts once the context ends, and gone if an error ends it.
+
+        The name must be one that nobody else writes: of an object store nobody can ask for that.
 
         Raises:
-            StoreError: The file cannot be written (no space, no permission).
+            StoreError: The file cannot be written (no space, no permission), or a local store has it already.
         """
         filesystem, full = self._locate(path)
+        local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
         with as_store_error("write", self.full_path(path)):
-            if has_folders(filesystem):
+            if local:
+                disk.make_folder(posixpath.dirname(full))
+                disk.make_file(full)
+            elif has_folders(filesystem):
                 filesystem.create_dir(posixpath.dirname(full), recursive=True)
             stream = filesystem.open_output_stream(full)
             try:
                 yield stream
                 stream.close()
+                if local:
+                    disk.sync_file(full)
+                    disk.sync_folder(posixpath.dirname(full))
             except BaseException:
                 with contextlib.suppress(OSError):
                     stream.close()  # Arrow knows no other way to let go, and an object would look whole
@@ -89,29 +99,33 @@ class Store:
                 raise
 
     def replace(self, path: str, data: bytes) -> None:
-        """Writes `data` so that a reader sees the old file or the whole new one, never a part.
+        """Writes `data` so that a reader sees the old file or the whole new one, never a part and never none.
+
+        Once it returns, the file lasts. Where an object store does not say whether it was written, it is read back.
 
         Raises:
-            StoreError: The file cannot be written.
+            StoreError: The file could not be written: the old one is there, or, where even that cannot be read back,
+                the old one or the new one.
         """
         filesystem, full = self._locate(path)
-        if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-            with self.create(path) as stream:  # an object appears only when its upload is complete
-                stream.write(data)
-            return
-        temporary = f"{full}.{uuid.uuid4().hex}.tmp"
         with as_store_error("write", self.full_path(path)):
-            os.makedirs(os.path.dirname(full), exist_ok=True)
+            if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+                disk.make_folder(posixpath.dirname(full))
+                disk.replace_file(full, data)
+                return
+            if has_folders(filesystem):
+                filesystem.create_dir(posixpath.dirname(full), recursive=True)
             try:
-                with open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, full)
+                write_object(filesystem, full, data)
             except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+                if not self._holds(path, data):
+                    raise
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return self.read(path) == data
+        except (StoreError, FileNotFoundError):
+            return False
 
     def read(self, path: str) -> bytes:
         """The whole of a file.
@@ -156,37 +170,72 @@ class Store:
         return Path(full) if isinstance(filesystem, pyarrow.fs.LocalFileSystem) else None
 
     def upload(self, local: Path, path: str) -> None:
-        """Copies a local file to `path`; a reader sees it whole or not at all.
+        """Copies a local file to `path`; a reader sees the old file or the whole new one, never a part and never none.
 
         Raises:
-            StoreError: It cannot be read or written.
+            StoreError: It cannot be read or written; what was there stays.
+            UserError: The client library that the store takes is not installed.
         """
-        direct = self.local_path(path)
-        with as_store_error("write", self.full_path(path)), open(local, "rb") as source:
-            if direct is None:
-                with self.create(path) as stream:
+        filesystem, full = self._locate(path)
+        found = find_object(self.full_path(path))
+        with as_store_error("write", self.full_path(path)):
+            if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+                disk.make_folder(posixpath.dirname(full))
+                disk.replace_by_copy(local, full)
+            elif found is not None:
+                found.upload(local)
+            else:
+                temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+                with open(local, "rb") as source, self.create(temporary) as stream:
                     shutil.copyfileobj(source, stream, _COPY_BYTES)
-                return
-            direct.parent.mkdir(parents=True, exist_ok=True)
-            temporary = direct.with_name(f"{direct.name}.{uuid.uuid4().hex}.tmp")
-            try:
-                with open(temporary, "wb") as target:
-                    shutil.copyfileobj(source, target, _COPY_BYTES)
-                    target.flush()
-                    os.fsync(target.fileno())
-                os.replace(temporary, direct)
-            finally:
-                temporary.unlink(missing_ok=True)
+                filesystem.move(self._locate(temporary)[1], full)
 
-    def remove(self, path: str) -> None:
+    def touch(self, path: str) -> None:
+        """Makes sure that there is a file, empty where there was none; it lasts.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        filesystem, full = self._locate(path)
+        if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            self.replace(path, b"")
+            return
+        with as_store_error("write", self.full_path(path)):
+            disk.make_folder(posixpath.dirname(full))
+            with contextlib.suppress(FileExistsError):
+                disk.make_file(full)
+            disk.sync_folder(posixpath.dirname(full))
+
+    def settle(self, paths: Iterable[str]) -> None:
+        """Makes the names of finished files last, each folder's on the way to them; object stores need none of it.
+
+        Raises:
+            StoreError: A folder cannot be synced.
+        """
+        root = self.local_path("")
+        if root is None:
+            return
+        folders = {parent for path in paths for parent in PurePosixPath(path).parents}
+        for folder in sorted(folders, reverse=True):  # the deepest first
+            with as_store_error("write", self.full_path(str(folder))):
+                disk.sync_folder(str(root / folder))
+
+    def remove(self, path: str, *, lasting: bool = True) -> None:
         """Deletes a file; nothing happens where there is none.
+
+        Args:
+            path: The file.
+            lasting: Whether it must be gone, power cut or not, before anything that is deleted later is.
 
         Raises:
             StoreError: It cannot be deleted.
         """
         filesystem, full = self._locate(path)
         with as_store_error("delete", self.full_path(path)), contextlib.suppress(FileNotFoundError):
-            filesystem.delete_file(full)
+            if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+                disk.remove_file(full, lasting=lasting)
+            else:
+                filesystem.delete_file(full)
 
     def remove_folder(self, path: str) -> None:
         """Deletes a folder and all that is in it; nothing happens where there is none.
@@ -196,10 +245,17 @@ class Store:
         """
         filesystem, full = self._locate(path)
         with as_store_error("delete", self.full_path(path)), contextlib.suppress(FileNotFoundError):
-            if lists_folders(filesystem):
+            if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+                disk.remove_tree(full)
+            elif lists_folders(filesystem):
                 filesystem.delete_dir(full)
             else:  # there is no folder apart from what is in it
                 filesystem.delete_dir_contents(full, missing_dir_ok=True)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Sizes in bytes of all files below a folder, by path relative to it; empty where there is none."""
+        _, full = self._locate(folder)
+        return {posixpath.relpath(info.path, full): int(info.size) for info in self._walk(folder) if info.is_file}
 
     def newest_change(self, path: str) -> datetime.datetime | None:
         """When a file below a folder last changed (UTC), or a file itself; a folder without files tells its own age.
@@ -232,8 +288,7 @@ class Store:
         """
         probe = f".writable-{uuid.uuid4().hex}"
         try:
-            self.replace(probe, b"")
-            filesystem, full = self._locate(probe)
-            filesystem.delete_file(full)
+            self.touch(probe)
+            self.remove(probe)
         except (StoreError, OSError) as error:
             raise UserError(f"--store {self.uri}: expected a place that can be written: {error}") from error

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.errors import StoreError
+from store.errors import DamagedError
 from store.location import Store, as_store_error
 
 ROW_GROUP_ROWS = 2048
@@ -38,14 +38,15 @@ def open_part(store: Store, path: str) -> pq.ParquetFile:
     """Opens a Parquet file that a manifest lists; what was damaged since it was written is an error when it is read.
 
     Raises:
-        StoreError: It is missing or no Parquet.
+        DamagedError: It is missing or no Parquet.
+        StoreError: It cannot be read.
     """
     try:
         return pq.ParquetFile(store.open(path), pre_buffer=False, page_checksum_verification=True)
     except FileNotFoundError as error:
-        raise StoreError(f"{store.full_path(path)}: listed in the snapshot's manifest, found none") from error
+        raise DamagedError(f"{store.full_path(path)}: listed in the snapshot's manifest, found none") from error
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{store.full_path(path)}: expected Parquet: {error}") from error
+        raise DamagedError(f"{store.full_path(path)}: expected Parquet: {error}") from error
 
 
 class PartWriter:

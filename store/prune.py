@@ -6,9 +6,10 @@ import dataclasses
 import datetime
 
 from store.building import read_sign
-from store.errors import UserError
-from store.index import IndexManifest, current_version, list_versions, read_current, read_index_manifest, version_folder
+from store.errors import DamagedError, UserError
+from store.index import IndexManifest, list_versions, read_index_manifest, version_folder
 from store.location import Store
+from store.publication import current_version, read_current
 from store.snapshot import MANIFEST, SNAPSHOT_NAME, list_snapshots, snapshot_folder
 
 _DOOMED = "pruned"
@@ -24,12 +25,14 @@ class Pruned:
         snapshots: Names of snapshots.
         leftovers: What dead runs left: paths relative to the store.
         bytes: Size of all of it.
+        damaged: Versions whose manifest is cut: left alone, for a re-indexing run to set aside.
     """
 
     versions: tuple[str, ...]
     snapshots: tuple[str, ...]
     leftovers: tuple[str, ...]
     bytes: int = 0
+    damaged: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -47,10 +50,11 @@ def plan_prune(store: Store, keep: int, now: datetime.datetime, leftovers_after:
         leftovers_after: How long a folder without manifest and without a builder's sign must have been quiet.
 
     Raises:
-        StoreError: CURRENT names a version that does not exist, or a manifest cannot be read. Nothing is a guess here.
+        StoreError: CURRENT is missing or names a version that does not exist, or a manifest cannot be read or is of
+            another format. Nothing is a guess here.
     """
     current = current_version(store)
-    manifests = _read_manifests(store)
+    manifests, damaged = _read_manifests(store)
     building = _snapshots_by_builder(store, now)
     kept = _kept(manifests, keep) | building.keys() | {current}
     versions = tuple(name for name in manifests if name not in kept)
@@ -60,18 +64,21 @@ def plan_prune(store: Store, keep: int, now: datetime.datetime, leftovers_after:
     if current in remaining:
         oldest_fresh = remaining[current].snapshot
         snapshots = tuple(name for name in list_snapshots(store)[:-1] if name not in needed and name < oldest_fresh)
-    plan = Pruned(versions, snapshots, _leftovers(store, now, leftovers_after))
+    plan = Pruned(versions, snapshots, _leftovers(store, now, leftovers_after), damaged=damaged)
     return dataclasses.replace(plan, bytes=sum(store.total_bytes(path) for path in plan.paths))
 
 
-def _read_manifests(store: Store) -> dict[str, IndexManifest]:
-    manifests = {}
+def _read_manifests(store: Store) -> tuple[dict[str, IndexManifest], tuple[str, ...]]:
+    """The manifests, oldest first, and the versions whose manifest is cut: nobody opens those, or their snapshots."""
+    manifests, damaged = {}, []
     for name in list_versions(store):
         try:
             manifests[name] = read_index_manifest(store, name)
         except UserError:
             continue  # another prune was faster
-    return manifests
+        except DamagedError:
+            damaged.append(name)
+    return manifests, tuple(damaged)
 
 
 def _kept(manifests: dict[str, IndexManifest], keep: int) -> set[str]:
@@ -129,7 +136,8 @@ def prune(store: Store, keep: int, now: datetime.datetime, leftovers_after: date
         What was deleted; less than planned where a version was published or a build began meanwhile.
 
     Raises:
-        StoreError: CURRENT names a version that does not exist, a manifest cannot be read, a file cannot be deleted.
+        StoreError: CURRENT is missing or names a version that does not exist, a manifest cannot be read, a file cannot
+            be deleted.
     """
     plan = plan_prune(store, keep, now, leftovers_after)
     sizes = {path: store.total_bytes(path) for path in plan.paths}
@@ -138,7 +146,7 @@ def prune(store: Store, keep: int, now: datetime.datetime, leftovers_after: date
         snapshots=tuple(name for name in plan.snapshots if _remove_snapshot(store, name, now)),
         leftovers=tuple(path for path in plan.leftovers if _remove_leftover(store, path, now, leftovers_after)),
     )
-    return dataclasses.replace(gone, bytes=sum(sizes[path] for path in gone.paths))
+    return dataclasses.replace(gone, bytes=sum(sizes[path] for path in gone.paths), damaged=plan.damaged)
 
 
 def _remove_version(store: Store, version: str) -> bool:
@@ -149,7 +157,7 @@ def _remove_version(store: Store, version: str) -> bool:
         manifest = store.read(f"{folder}/{MANIFEST}")
     except FileNotFoundError:
         return False
-    _mark(store, folder)
+    store.touch(f"{folder}/{_DOOMED}")
     store.remove(f"{folder}/{MANIFEST}")
     if read_current(store) == version:  # published since; see `publish` for the other half
         store.replace(f"{folder}/{MANIFEST}", manifest)
@@ -160,11 +168,11 @@ def _remove_version(store: Store, version: str) -> bool:
 
 
 def _remove_snapshot(store: Store, snapshot: str, now: datetime.datetime) -> bool:
-    needed = {manifest.snapshot for manifest in _read_manifests(store).values()}
+    needed = {manifest.snapshot for manifest in _read_manifests(store)[0].values()}
     if snapshot in needed | set(_snapshots_by_builder(store, now).values()):
         return False
     folder = snapshot_folder(snapshot)
-    _mark(store, folder)
+    store.touch(f"{folder}/{_DOOMED}")
     store.remove(f"{folder}/{MANIFEST}")
     _remove_rest(store, folder)
     return True
@@ -176,14 +184,9 @@ def _remove_leftover(store: Store, path: str, now: datetime.datetime, after: dat
         return True
     if not _is_dead(store, path, now, after):
         return False
-    _mark(store, path)
+    store.touch(f"{path}/{_DOOMED}")
     _remove_rest(store, path)
     return True
-
-
-def _mark(store: Store, folder: str) -> None:
-    with store.create(f"{folder}/{_DOOMED}"):
-        pass  # `replace` could leave a temporary file, and with it a folder that looks young
 
 
 def _remove_rest(store: Store, folder: str) -> None:
@@ -194,5 +197,5 @@ def _remove_rest(store: Store, folder: str) -> None:
         if store.size_bytes(f"{folder}/{name}") is None:
             store.remove_folder(f"{folder}/{name}")
         else:
-            store.remove(f"{folder}/{name}")
+            store.remove(f"{folder}/{name}", lasting=False)
     store.remove_folder(folder)

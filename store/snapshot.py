@@ -9,7 +9,8 @@ import re
 import secrets
 from typing import Any
 
-from store.errors import StoreError, UserError
+from store.errors import DamagedError, StoreError, UserError
+from store.listed_files import find_fault
 from store.location import Store
 from store.parts import PartFile
 from store.schema import FORMAT_VERSION
@@ -41,6 +42,18 @@ def manifest_json(manifest: Any) -> bytes:
     fields = dataclasses.asdict(manifest)
     ordered = {"format_version": fields.pop("format_version"), **fields}
     return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def known_fields(kind: type, fields: Any) -> dict[str, Any]:
+    """Those fields that a dataclass has: a later release may add some without a new format.
+
+    Raises:
+        TypeError: There are no fields, but another kind of value.
+    """
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected a JSON object, found {type(fields).__name__}")
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in fields.items() if name in names}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +107,8 @@ class SnapshotManifest:
         """Reads a manifest.
 
         Raises:
-            StoreError: It is not a manifest of a format this version reads.
+            DamagedError: It is cut or no manifest.
+            StoreError: It is one of another format than this release reads.
         """
         try:
             fields = json.loads(data)
@@ -105,24 +119,38 @@ class SnapshotManifest:
                 )
             fields["counts"] = Counts(**fields["counts"])
             fields["files"] = tuple(PartFile(**file) for file in fields["files"])
-            return cls(**fields)
+            return cls(**known_fields(cls, fields))
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"not a snapshot manifest: {error!r}") from error
+            raise DamagedError(f"not a snapshot manifest: {error!r}") from error
 
 
 def commit(store: Store, manifest: SnapshotManifest) -> None:
-    """Makes a snapshot exist: checks that rows add up and files are whole, then writes the manifest.
+    """Makes a snapshot exist: checks that rows add up and files are whole and last, then writes the manifest.
+
+    Whoever wrote the files has synced them; here their names are, before the manifest says that they are there.
 
     Raises:
-        StoreError: Counts do not add up, or a file is missing or of another size.
+        DamagedError: A file is missing or of another size.
+        StoreError: Counts do not add up, or the manifest cannot be written.
     """
     check_counts(manifest.counts, manifest.rejected_by_reason, manifest.files)
+    check_snapshot_files(store, manifest)
     folder = snapshot_folder(manifest.snapshot)
-    for file in manifest.files:
-        found = store.size_bytes(f"{folder}/{file.path}")
-        if found != file.bytes:
-            raise StoreError(f"{store.full_path(folder)}/{file.path}: expected {file.bytes} bytes, found {found}")
+    store.settle([f"{folder}/{MANIFEST}", *(f"{folder}/{file.path}" for file in manifest.files)])
     store.replace(f"{folder}/{MANIFEST}", manifest.to_json())
+
+
+def check_snapshot_files(store: Store, manifest: SnapshotManifest) -> None:
+    """Compares the sizes of a snapshot's files with its manifest.
+
+    Raises:
+        DamagedError: A file is missing or of another size.
+        StoreError: The store cannot be read.
+    """
+    folder = snapshot_folder(manifest.snapshot)
+    fault = find_fault(store, folder, {file.path: file.bytes for file in manifest.files})
+    if fault:
+        raise DamagedError(fault)
 
 
 def check_counts(counts: Counts, rejected_by_reason: dict[str, int], files: tuple[PartFile, ...]) -> None:
@@ -150,7 +178,8 @@ def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
 
     Raises:
         UserError: There is no such snapshot.
-        StoreError: Its manifest cannot be read.
+        DamagedError: Its manifest is cut or none.
+        StoreError: Its manifest cannot be read, or is of another format.
     """
     path = f"{snapshot_folder(snapshot)}/{MANIFEST}"
     try:
@@ -158,7 +187,7 @@ def read_manifest(store: Store, snapshot: str) -> SnapshotManifest:
     except FileNotFoundError as error:
         raise UserError(f"no snapshot {snapshot} in {store.uri}") from error
     except StoreError as error:
-        raise StoreError(f"{store.full_path(path)}: {error}; restore it, or delete its folder") from error
+        raise type(error)(f"{store.full_path(path)}: {error}") from error
 
 
 def list_snapshots(store: Store) -> list[str]:

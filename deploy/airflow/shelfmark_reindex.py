@@ -67,7 +67,7 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,  # a run brings the store to the catalog of now; there is nothing to catch up
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=14),
+    dagrun_timeout=timedelta(hours=14),  # all tries together
     params={
         "catalog": Param("", type="string", description="for this run only, instead of the Variable's"),
         "store": Param("", type="string", description="for this run only, instead of the Variable's"),
@@ -119,5 +119,8 @@ with DAG(
         log_pod_spec_on_failure=False,
         retries=2,
         retry_delay=timedelta(minutes=5),
+        # Deadline of one try: on two cores 12 hours embed 0.8 to 1.5 million pictures, as measured. A first embedding
+        # that takes longer starts over with every try, and never ends: raise both timeouts for it. See "How long a run
+        # may take" in docs/operations.md.
         execution_timeout=timedelta(hours=12),
     )

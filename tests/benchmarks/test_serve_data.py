@@ -12,16 +12,17 @@ from benchmarks.index_data import Questions
 from benchmarks.serve_data import add_twin, other_version, picture_bodies, vector_bodies, write_bodies
 from benchmarks.serve_server import cpu_s
 from benchmarks.serve_stress import swap_once
-from store.index import current_version, publish, read_index_manifest
+from store.index import read_index_manifest
 from store.location import Store
-from tests.support.versions import add_version, verify_files
+from store.publication import current_version
+from tests.support.versions import add_version, publish_now, verify_files
 
 
 @pytest.fixture
 def store(tmp_path):
     """Two versions, the first of them published."""
     found = Store(str(tmp_path / "store"))
-    publish(found, add_version(found, 1))
+    publish_now(found, add_version(found, 1))
     add_twin(found)
     return found
 

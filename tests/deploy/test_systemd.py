@@ -56,7 +56,7 @@ def test_systemd_names_a_setting_that_it_does_not_know(tmp_path: Path) -> None:
 def test_codes_2_and_3_are_final_and_1_is_not() -> None:
     service = settings("shelfmark-reindex.service")
     assert service["Restart"] == ["on-failure"]
-    assert service["RestartPreventExitStatus"] == ["2 3"]
+    assert service["RestartPreventExitStatus"] == ["2 3 130"]  # 130: the deadline, or a person, stopped it
     assert "SuccessExitStatus" not in service
     assert "--wait" in service["ExecStart"][0]
 

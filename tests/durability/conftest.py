@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
+from store import filesystem, objects
 from tests.support import gcs_server as gcs
 from tests.support import s3_server as s3
 from tests.support.places import NewPlace, gcs_places, s3_places
@@ -52,24 +52,7 @@ def remote(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     forget_clients()
 
 
-def client_modules() -> list[Any]:
-    """Where the store keeps its clients of single objects."""
-    try:
-        from store import conditional, objects
-
-        return [conditional, objects]
-    except ImportError:
-        from store import conditional
-
-        return [conditional]
-
-
 def forget_clients() -> None:
     """Has the store's clients made anew, for another server or other settings."""
-    from store import filesystem
-
-    objects = client_modules()[-1]
-    objects._s3_client.cache_clear()
-    objects._gcs_client.cache_clear()
-    filesystem._open_s3.cache_clear()
-    filesystem._open_gcs.cache_clear()
+    for made in (objects._s3_client, objects._gcs_client, filesystem._open_s3, filesystem._open_gcs):
+        made.cache_clear()

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.fs
 import pytest
 
-from store import filesystem
+from store import conditional, filesystem, objects
 from store.errors import StoreError
 from store.location import Store
-from tests.durability.conftest import client_modules, forget_clients
+from tests.durability.conftest import forget_clients
 from tests.support.faulty_proxy import FAULTS
 from tests.support.places import bucket_of, fill
 from tests.support.proxy import NO_FAULT, Fault
@@ -49,7 +49,7 @@ def faulty(remote, monkeypatch):
 @pytest.fixture
 def impatient(faulty, monkeypatch):
     """The same with clients that soon give up."""
-    for module in (filesystem, *client_modules()):
+    for module in (filesystem, objects, conditional):
         monkeypatch.setattr(module, "_ATTEMPTS", 2)
     monkeypatch.setattr(filesystem, "_RETRY_FOR", datetime.timedelta(milliseconds=30))
     monkeypatch.setattr("google.cloud.storage.retry.DEFAULT_RETRY._timeout", 0.03)

@@ -17,8 +17,9 @@ from index_builder.engine import ExactEngine
 from index_builder.searcher import Searcher
 from index_builder.snapshot_rows import SnapshotRows
 from store.errors import GateRefused, StoreError, UserError
-from store.index import current_version, list_versions, read_index_manifest, version_folder
+from store.index import list_versions, read_index_manifest, version_folder
 from store.location import Store
+from store.publication import current_version
 from store.schema import FINGERPRINT_KEY
 from store.snapshot import MANIFEST, snapshot_folder
 from tests.index_builder.conftest import Indexed, use_trees

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.vectors import SyntheticCatalog
-from index_builder import drift
+from index_builder import compared_version, drift
 from index_builder.build import IndexRequest, build_index
+from index_builder.compared_version import Neighbours
 from index_builder.drift import measure_drift
 from store.errors import UserError
+from store.index import version_folder
 from store.location import Store
 from store.parts import PartWriter
 from store.schema import embedding_schema
@@ -150,7 +153,7 @@ def test_the_draw_depends_on_the_seed_alone(pair: tuple[Store, str, str]) -> Non
 def test_ids_are_compared_in_blocks_as_they_are_at_once(pair: tuple[Store, str, str], monkeypatch) -> None:
     store, before, after = pair
     at_once = measure_drift(store, before, after)
-    monkeypatch.setattr(drift, "_BLOCK_IDS", 97)
+    monkeypatch.setattr(compared_version, "_BLOCK_IDS", 97)
     assert measure_drift(store, before, after) == at_once
 
 
@@ -246,15 +249,43 @@ def test_pictures_with_more_copies_than_can_be_told_apart_are_left_out(store: St
     assert "copies cannot be told apart" in found.note
 
 
-def test_a_pruned_snapshot_leaves_the_rows_to_compare(store: Store) -> None:
+@pytest.mark.parametrize("lost", ["pruned", "damaged"])
+def test_without_the_older_snapshot_the_index_tells_what_is_unchanged(store: Store, lost: str) -> None:
     catalog = drawn(60)
     before = build(store, add_snapshot(store, 1, catalog))
-    after = build(store, add_snapshot(store, 2, catalog.only(np.arange(50))))
-    store.remove_folder(snapshot_folder(name_of(1)))
+    moved = dataclasses.replace(
+        catalog,
+        vectors=np.concatenate([drawn(60, seed=9).vectors[:30], catalog.vectors[30:]]),
+        digests=[*(f"{digest}-moved" for digest in catalog.digests[:30]), *catalog.digests[30:]],
+    )
+    after = build(store, add_snapshot(store, 2, moved.only(np.arange(50))))
+    whole = measure_drift(store, before, after)
+    if lost == "pruned":
+        store.remove_folder(snapshot_folder(name_of(1)))
+    else:
+        (part,) = Path(store.uri, snapshot_folder(name_of(1))).glob("part-*")
+        part.write_bytes(part.read_bytes()[:100])
     found = measure_drift(store, before, after)
-    assert (found.overlap, found.probes, found.gone, found.added) == (None, 0, 10, 0)
-    assert f"no snapshot {name_of(1)}" in found.note
-    assert "pruned" in found.note
+    assert (found.probes, found.gone, found.added) == (20, 10, 0)
+    assert whole.overlap is not None
+    assert 0 < whole.overlap < 1
+    assert found.overlap == pytest.approx(whole.overlap)
+    assert f"the snapshot of {before} was pruned: " in found.note if lost == "pruned" else "is damaged: " in found.note
+    assert "compared by what the index has" in found.note
+
+
+def test_without_the_older_snapshot_another_encoder_tells_nothing(store: Store) -> None:
+    catalog = drawn(60)
+    before = build(store, add_snapshot(store, 1, catalog))
+    after = build(store, add_snapshot(store, 2, catalog))
+    store.remove_folder(snapshot_folder(name_of(1)))
+    path = f"{version_folder(before)}/manifest.json"
+    manifest = json.loads(store.read(path))
+    manifest["encoder"]["fingerprint"] = "0" * 64
+    store.replace(path, json.dumps(manifest).encode())
+    found = measure_drift(store, before, after)
+    assert (found.overlap, found.probes, found.trivial) == (None, 0, False)
+    assert "the encoder is another" in found.note
 
 
 def test_a_snapshot_that_is_not_the_versions_tells_nothing(store: Store) -> None:
@@ -303,7 +334,7 @@ def test_ties_are_broken_as_suits_the_overlap_best(one: list[int], names: list[i
 
     best = max(len(a & b) for a in answers(sides[0]) for b in answers(sides[1]))
     found = [
-        drift._Neighbours([str(name) for name, _ in side], np.array([score for _, score in side], np.float32), True)
+        Neighbours([str(name) for name, _ in side], np.array([score for _, score in side], np.float32), True)
         for side in sides
     ]
     assert drift._shared(found[0], found[1], k) == pytest.approx(best / min(k, len(one), len(other)))

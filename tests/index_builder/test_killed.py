@@ -13,8 +13,9 @@ from benchmarks.vectors import write_snapshot
 from index_builder.build import IndexRequest, build_index
 from index_builder.searcher import Searcher
 from index_builder.shard import ShardTask, build_shard
-from store.index import current_version, list_versions, read_index_manifest
+from store.index import list_versions, read_index_manifest
 from store.location import Store
+from store.publication import current_version
 from tests.index_builder.conftest import Indexed, use_trees
 from tests.support.killed import ROOT, killed_at_every_step, run_alone
 from tests.support.versions import verify_files

@@ -19,8 +19,9 @@ from index_builder.previous import StartAnew, check_comparable, near_trials, rea
 from index_builder.searcher import PROJECTION_FILE, Searcher
 from index_builder.shard import ShardTask, build_shard
 from store.errors import GateRefused, UserError
-from store.index import IndexManifest, current_version, list_versions, read_index_manifest, version_folder
+from store.index import IndexManifest, list_versions, read_index_manifest, version_folder
 from store.location import Store
+from store.publication import current_version
 from store.snapshot import SnapshotManifest, commit, list_snapshots, new_name, read_manifest, snapshot_folder
 from tests.index_builder.conftest import DIMENSION, ROWS, Indexed, use_trees
 from tests.support.versions import day_at, verify_files

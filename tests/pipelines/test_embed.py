@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -249,3 +250,33 @@ def test_names_of_runs_follow_the_clock():
     name, now = embed.started_now()
     assert name.startswith(f"{now:%Y%m%dT%H%M}")
     assert abs((datetime.datetime.now(datetime.timezone.utc) - now).total_seconds()) < 60
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_pipeline_that_does_not_end_well_says_whether_its_snapshot_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """A job elsewhere may have committed before it was cancelled, or may yet."""
+    store = Store(str(tmp_path / "store"))
+    (tmp_path / "catalog").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "catalog" / "one.png")
+
+    class Cancelled:
+        def __init__(self, **_: Any) -> None: ...
+
+        def run(self) -> Cancelled:
+            return self
+
+        def wait_until_finish(self) -> str:
+            return "CANCELLED"
+
+    def build(_: Any, __: Any, ___: Any, store: Store, request: SnapshotRequest, ____: Any) -> None:
+        if committed:
+            store.replace(f"{snapshot_folder(request.snapshot)}/manifest.json", b"{}")
+
+    monkeypatch.setattr(beam, "Pipeline", Cancelled)
+    monkeypatch.setattr(embed, "build_pipeline", build)
+    with pytest.raises(StoreError, match="CANCELLED") as raised:
+        run_embed(str(tmp_path / "catalog"), tmp_path / "store")
+    assert ("is committed" in str(raised.value)) == (len(list_snapshots(store)) == 1) == committed
+    assert ("is not committed so far" in str(raised.value)) != committed

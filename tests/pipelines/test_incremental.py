@@ -12,6 +12,7 @@ import pytest
 from encoder.source import KerasEncoderSource
 from encoder.spec import EncoderSpec
 from pipelines.incremental import choose_previous
+from store.damage import ignore
 from store.location import Store
 from store.snapshot import list_snapshots
 from tests.support.changing_server import ChangingServer
@@ -227,7 +228,7 @@ def test_only_a_snapshot_of_the_same_encoder_is_used_again(tmp_path, spec, preci
     catalog = write_catalog(tmp_path / "c.csv", draw(tmp_path, 2))
     manifest = embed_again(catalog, tmp_path / "store")
     store = Store(str(tmp_path / "store"))
-    previous, source, why = choose_previous(store, KerasEncoderSource(store, spec, precision))
+    previous, source, why = choose_previous(store, KerasEncoderSource(store, spec, precision), ignore)
     assert (previous is not None) is found
     assert (previous.name if previous else None) == (manifest.snapshot if found else None)
     assert source.precision == ("float32" if found else precision)
@@ -236,7 +237,7 @@ def test_only_a_snapshot_of_the_same_encoder_is_used_again(tmp_path, spec, preci
 
 def test_a_store_without_snapshots_needs_no_explanation(tmp_path):
     store = Store(str(tmp_path))
-    assert choose_previous(store, KerasEncoderSource(store, SPEC, "auto"))[::2] == (None, "")
+    assert choose_previous(store, KerasEncoderSource(store, SPEC, "auto"), ignore)[::2] == (None, "")
 
 
 @pytest.mark.slow

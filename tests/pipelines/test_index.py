@@ -21,8 +21,8 @@ from pipelines.beam_flags import parse_beam_flags
 from pipelines.flag_types import recall_target, size_bytes
 from pipelines.index_shards import shards_on_beam
 from pipelines.processor import choose_blas_kernels
-from store.index import current_version
 from store.location import Store
+from store.publication import current_version
 from tests.index_builder.conftest import use_trees
 
 

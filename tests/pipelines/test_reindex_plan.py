@@ -24,7 +24,7 @@ AND_THEN = "publish it if it passes the gates, then prune"
 def plan(tmp_path, monkeypatch):
     """Plans for a store and a catalog, with the fake encoder; checks that nothing was written."""
 
-    def choose(_, store, __):
+    def choose(_, store, *__):
         names = list_snapshots(store)
         return SOURCE, PreviousSnapshot.of(store, read_manifest(store, names[-1])) if names else None, ""
 

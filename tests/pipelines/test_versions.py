@@ -9,9 +9,10 @@ from pipelines.flag_types import new_parser
 from pipelines.versions import add_prune, add_rollback, add_versions, run_prune, run_rollback, run_versions
 from store.building import Building
 from store.errors import StoreError, UserError
-from store.index import current_version, list_versions, publish, version_folder
+from store.index import list_versions, version_folder
 from store.location import Store
-from tests.support.versions import CONTENT, add_snapshot, add_version, name_of
+from store.publication import current_version, read_published
+from tests.support.versions import CONTENT, add_snapshot, add_version, name_of, publish_now
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def store(tmp_path):
     for day in (1, 2, 3, 4):
         add_snapshot(store, day)
         add_version(store, day, measured=0.9 if day == 3 else 0.9712)
-    publish(store, name_of(4))
+    publish_now(store, name_of(4))
     return store
 
 
@@ -74,7 +75,9 @@ def test_versions_says_when_current_cannot_be_opened(store, capsys):
     assert f"CURRENT names {name_of(4)}, which cannot be opened" in capsys.readouterr().out
     store.remove("indexes/CURRENT")
     run("versions", "--store", store.uri)
-    assert capsys.readouterr().out.endswith("nothing is published\n")
+    assert f"CURRENT is missing, though there are versions; shelfmark rollback --store {store.uri} publishes" in (
+        capsys.readouterr().out
+    )
 
 
 def test_rollback_goes_to_the_newest_older_version_at_its_target(store, capsys):
@@ -106,13 +109,19 @@ def test_rollback_refuses_what_may_not_be_published(store, to, says):
 def test_rollback_mends_a_current_that_names_nothing(store, capsys):
     store.remove(f"{version_folder(name_of(4))}/manifest.json")
     with pytest.raises(StoreError, match="rollback --to"):
-        run("rollback", "--store", store.uri)
-    with pytest.raises(StoreError, match="rollback --to"):
         run("prune", "--store", store.uri, "--keep", "1")
-    run("rollback", "--store", store.uri, "--to", name_of(1))
+    run("rollback", "--store", store.uri)
+    published = read_published(store)
+    assert published is not None
+    assert published.rolled_back_from is None, "that a version is damaged is nobody's judgement on it"
     store.replace("indexes/CURRENT", b"\0")
-    run("rollback", "--store", store.uri, "--to", name_of(2))
-    assert capsys.readouterr().out == f"{name_of(4)} -> {name_of(1)}\nnothing -> {name_of(2)}\n"
+    run("rollback", "--store", store.uri, "--to", name_of(1))
+    store.replace("indexes/CURRENT", b"")
+    run("rollback", "--store", store.uri)
+    store.remove("indexes/CURRENT")
+    run("rollback", "--store", store.uri)
+    lines = [f"{name_of(4)} -> {name_of(2)}", *[f"nothing -> {name_of(1)}"] * 3]
+    assert capsys.readouterr().out.splitlines() == lines, "where CURRENT is lost, what was published last"
 
 
 def test_rollback_before_the_first_publication(tmp_path):

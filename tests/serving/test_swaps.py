@@ -22,7 +22,7 @@ import pytest
 
 from encoder.spec import EncoderSpec
 from serving.options import ServeOptions
-from store.index import publish, version_folder
+from store.index import version_folder
 from store.location import Store
 from tests.support.serving import (
     EDITION,
@@ -38,6 +38,7 @@ from tests.support.serving import (
     running,
     serve_command,
 )
+from tests.support.versions import publish_now
 
 SWAPS = 20
 ENOUGH_S = 30.0
@@ -151,7 +152,7 @@ def test_twenty_swaps_under_load_lose_nothing(
         for number in range(SWAPS):
             version = store.versions[number % 2]
             enough = sum(load.answers.values()) + 20
-            publish(Store(store.uri), version)
+            publish_now(Store(store.uri), version)
             answer = client.ask("POST", "/v1/reload")
             assert answer.json == {"version": version, "changed": True}
             served.append(weakref.ref(server.service.watcher.current))
@@ -174,7 +175,7 @@ def test_the_watcher_follows_current_by_itself(store: ServedStore) -> None:
     ):
         for number in range(6):
             version = store.versions[number % 2]
-            publish(Store(store.uri), version)
+            publish_now(Store(store.uri), version)
             assert eventually(functools.partial(serves, server, version))
     assert load.wrong == []
 
@@ -193,7 +194,7 @@ def test_a_request_that_began_before_a_swap_ends_on_its_version(
         early.sendall(head.encode() + body[:5])
         # It, and the one that asks.
         assert eventually(lambda: client.metric("shelfmark_requests_in_flight") == 2)
-        publish(Store(store.uri), first)
+        publish_now(Store(store.uri), first)
         assert client.ask("POST", "/v1/reload").json["version"] == first
         early.sendall(body[5:])
         received = b""
@@ -219,7 +220,7 @@ def test_every_worker_of_the_command_follows(store: ServedStore) -> None:
 
         assert eventually(lambda: sum(line["event"] == "opened" for line in server.lines) == 2)
         assert eventually(lambda: served(20) == {second})
-        publish(Store(store.uri), first)
+        publish_now(Store(store.uri), first)
         with Client(server.port) as client:
             assert client.ask("POST", "/v1/reload").json == {"version": first, "changed": True}
         assert eventually(lambda: served(20) == {first})
@@ -360,7 +361,7 @@ def test_what_is_damaged_is_refused_and_the_old_version_stays(
     for path in (current, folder):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     shutil.copytree(tmp_path / "whole", folder)
-    publish(Store(store.uri), damaged)
+    publish_now(Store(store.uri), damaged)
     assert client.ask("POST", "/v1/reload").json == {"version": damaged, "changed": True}
     assert client.ask("GET", "/readyz").json == {"status": "ready", "version": damaged, "refused": None}
     assert client.metric("shelfmark_version_refused") == 0
@@ -373,7 +374,7 @@ def test_rolling_back_to_what_is_served_ends_a_refusal(server: Running, store: S
     current.write_text(f"{damaged}\n")
     flip_a_byte(Path(store.uri, version_folder(damaged)), current)
     assert client.ask("POST", "/v1/reload").status == 409
-    publish(Store(store.uri), good)
+    publish_now(Store(store.uri), good)
     assert client.ask("POST", "/v1/reload").json == {"version": good, "changed": False}
     assert client.ask("GET", "/readyz").json["refused"] is None
     assert client.metric("shelfmark_version_refused") == 0

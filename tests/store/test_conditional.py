@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from store import conditional
+from store import conditional, objects
 from store.conditional import read_versioned, write_if
 from store.errors import StoreError, UserError
 from store.location import Store
+from store.objects import Refused, Versioned
 from tests.support import gcs_server as gcs
 from tests.support import s3_server as s3
 from tests.support.faulty_proxy import FaultyProxy
@@ -65,7 +66,7 @@ def test_a_write_succeeds_only_on_what_was_read(store):
     assert second not in (None, first)
     assert write_if(store, PATH, b"3", first) is None
     found = read_versioned(store, PATH)
-    assert found == conditional.Versioned(b"2", second)
+    assert found == Versioned(b"2", second)
     assert store.read(PATH) == b"2"
 
 
@@ -100,7 +101,7 @@ class Deaf:
     def write(self, data, token):
         if next(self.refusals, False):
             self.cell.write(data, token)
-            raise conditional._Refused
+            raise Refused
         return self.cell.write(data, token)
 
 
@@ -112,13 +113,50 @@ def test_a_refusal_of_what_did_arrive_is_a_success(tmp_path, monkeypatch):
     assert write_if(store, PATH, b"next", token) is not None
 
 
+class Away:
+    """A cell whose server carries writes out as told, or not, and does not say so; then it may be away for good."""
+
+    def __init__(self, cell, carried_out, readable):
+        self.cell, self.carried_out, self.readable = cell, carried_out, readable
+
+    def read(self):
+        if not self.readable:
+            raise StoreError("cannot read it")
+        return self.cell.read()
+
+    def write(self, data, token):
+        if self.carried_out:
+            self.cell.write(data, token)
+        raise StoreError("cannot write it")
+
+
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_what_a_failed_write_did_is_read_back_and_nothing_is_deleted(tmp_path, monkeypatch, before):
+    store, plain = Store(str(tmp_path)), conditional._cell
+    token = write_if(store, PATH, before, None) if before else None
+
+    def behave(carried_out, readable):
+        monkeypatch.setattr(conditional, "_cell", lambda place, path: Away(plain(place, path), carried_out, readable))
+
+    behave(carried_out=False, readable=True)
+    with pytest.raises(StoreError, match=r"^cannot write it$"):
+        write_if(store, PATH, b"lost", token)
+    behave(carried_out=False, readable=False)
+    with pytest.raises(StoreError, match="cannot write it; nor can it be read back"):
+        write_if(store, PATH, b"lost", token)
+    assert (store.read(PATH) if store.size_bytes(PATH) is not None else None) == before
+    behave(carried_out=True, readable=True)
+    assert write_if(store, PATH, b"arrived", token) is not None
+    assert store.read(PATH) == b"arrived"
+
+
 def test_a_refusal_without_a_rival_is_tried_again_and_not_for_ever(tmp_path, monkeypatch):
     store, plain = Store(str(tmp_path)), conditional._cell
 
     class Busy(Deaf):
         def write(self, data, token):
             if next(self.refusals):
-                raise conditional._Refused
+                raise Refused
             return self.cell.write(data, token)
 
     monkeypatch.setattr(conditional, "_cell", lambda place, path: Busy(plain(place, path), iter([True, True, False])))
@@ -138,7 +176,7 @@ def test_every_write_is_counted_once_on_a_server_that_loses_answers(s3_server, m
             token = write_if(store, PATH, b"%d" % number, token)
             assert token is not None
         assert token is not None
-        assert read_versioned(store, PATH) == conditional.Versioned(b"59", token)
+        assert read_versioned(store, PATH) == Versioned(b"59", token)
         assert sum(answer.startswith("PUT") for answer in proxy.lost_answers) >= 5
 
 
@@ -162,8 +200,8 @@ def test_a_missing_library_is_named_with_what_installs_it(uri, extra, monkeypatc
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr("importlib.import_module", refuse)
-    conditional._s3_client.cache_clear()
-    conditional._gcs_client.cache_clear()
+    objects._s3_client.cache_clear()
+    objects._gcs_client.cache_clear()
     with pytest.raises(UserError, match=rf"pip install 'shelfmark\[{extra}\]'"):
         read_versioned(Store(uri), PATH)
 

@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,16 @@ import pyarrow as pa
 import pytest
 
 from store.building import BUILDING_FILE, Building
+from store.damage import set_aside
 from store.errors import StoreError
-from store.index import current_version, list_versions, publish, read_index_manifest, version_folder
+from store.index import list_versions, read_index_manifest, version_folder
 from store.location import Store
 from store.prune import Pruned, plan_prune, prune
+from store.publication import current_version
 from store.snapshot import list_snapshots, snapshot_folder
 from tests.support.killed import killed_at_every_step, run_alone
-from tests.support.versions import CONTENT, add_snapshot, add_version, files_below, name_of, verify_files
+from tests.support.memory_store import memory_store
+from tests.support.versions import CONTENT, add_snapshot, add_version, files_below, name_of, publish_now, verify_files
 
 DAY = datetime.timedelta(days=1)
 
@@ -28,9 +30,9 @@ def now() -> datetime.datetime:
 
 
 @pytest.fixture(params=["local", "objects"])
-def store(request, tmp_path):
+def store(request, tmp_path, monkeypatch):
     """A local folder, and a file system in memory that is handled as an object store is."""
-    return Store(str(tmp_path) if request.param == "local" else f"mock:///{uuid.uuid4().hex}")
+    return Store(str(tmp_path)) if request.param == "local" else memory_store(monkeypatch)
 
 
 def fill(store: Store, days: int, published: int) -> None:
@@ -38,7 +40,7 @@ def fill(store: Store, days: int, published: int) -> None:
     for day in range(1, days + 1):
         add_snapshot(store, day)
         add_version(store, day)
-    publish(store, name_of(published))
+    publish_now(store, name_of(published))
 
 
 def names(*days: int) -> list[str]:
@@ -81,14 +83,14 @@ def test_a_fresh_snapshot_survives_and_an_old_one_no_version_names_does_not(stor
 def test_the_newest_snapshot_survives_though_an_older_one_was_indexed_last(store):
     for day in (1, 2, 3):
         add_snapshot(store, day)
-    publish(store, add_version(store, 9, snapshot_day=2))
+    publish_now(store, add_version(store, 9, snapshot_day=2))
     assert prune(store, 1, now(), DAY).snapshots == (name_of(1),)
 
 
 def test_the_newest_snapshot_survives_though_the_published_ones_is_gone(store):
     for day in (1, 2):
         add_snapshot(store, day)
-    publish(store, add_version(store, 9, snapshot_day=3))
+    publish_now(store, add_version(store, 9, snapshot_day=3))
     assert prune(store, 1, now(), DAY).snapshots == (name_of(1),)
 
 
@@ -103,7 +105,7 @@ def test_versions_under_their_target_are_counted_apart(store):
         add_version(store, day)
     for day in (2, 4, 6, 7):
         add_version(store, day, measured=0.5)
-    publish(store, name_of(5))
+    publish_now(store, name_of(5))
     assert prune(store, 2, now(), DAY).versions == tuple(names(1, 2, 4))
     assert list_versions(store) == names(3, 5, 6, 7)
 
@@ -163,6 +165,27 @@ def test_current_without_its_manifest_stops_everything(store):
     assert store.list("indexes") == [*names(1, 2, 3), "CURRENT"]
 
 
+def test_a_cut_manifest_stops_nothing_and_its_version_is_left_alone(store):
+    fill(store, 4, published=4)
+    path = f"{version_folder(name_of(1))}/manifest.json"
+    store.replace(path, store.read(path)[:100])
+    pruned = prune(store, 1, now(), DAY)
+    assert (pruned.versions, pruned.damaged) == (tuple(names(2, 3)), tuple(names(1)))
+    assert list_versions(store) == names(1, 4)
+    assert list_snapshots(store) == names(4)
+    set_aside(store, version_folder(name_of(1)))
+    assert prune(store, 1, now() + 2 * DAY, DAY).leftovers == (version_folder(name_of(1)),)
+    assert list_versions(store) == names(4)
+
+
+def test_a_lost_current_stops_everything(store):
+    fill(store, 3, published=2)
+    store.remove("indexes/CURRENT")
+    with pytest.raises(StoreError, match=rf"CURRENT is missing, .* rollback --store .* publishes {name_of(2)}"):
+        prune(store, 1, now(), DAY)
+    assert list_versions(store) == names(1, 2, 3)
+
+
 def test_a_manifest_of_another_format_stops_everything(store):
     fill(store, 3, published=3)
     store.replace(f"{version_folder(name_of(1))}/manifest.json", b'{"format_version": 2}')
@@ -175,17 +198,17 @@ def test_a_version_published_while_it_is_pruned_stays_whole(store, monkeypatch):
     fill(store, 3, published=3)
     plain = Store.remove
 
-    def publish_first(self, path):
+    def publish_first(self, path, **how):
         if path == f"{version_folder(name_of(1))}/manifest.json":
-            publish(self, name_of(1))
-        plain(self, path)
+            publish_now(self, name_of(1))
+        plain(self, path, **how)
 
     monkeypatch.setattr(Store, "remove", publish_first)
     assert prune(store, 1, now(), DAY).versions == (name_of(2),)
     assert current_version(store) == name_of(1)
     verify_files(store, read_index_manifest(store, name_of(1)))
     assert name_of(1) in list_snapshots(store)
-    assert store.list(version_folder(name_of(1))) == ["manifest.json", "shard-00000"]
+    assert store.list(version_folder(name_of(1))) == ["manifest.json", "published.json", "shard-00000"]
 
 
 def test_readers_keep_their_files(tmp_path):

@@ -32,8 +32,8 @@ from serving.protocol import limited_protocol
 from serving.published import Published, open_published, picture_batch_size
 from serving.service import Service
 from serving.watcher import Watcher
-from store.index import current_version
 from store.location import Store
+from store.publication import current_version
 from tests.support.fakes import FAKE_DIM, FakeEncoder
 from tests.support.hostile import encoded, photo
 from tests.support.small_embed import embed_again, write_catalog

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from encoder.decode import DecodeOptions
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
+from store.damage import is_rotten, setting_aside, whole_snapshots
+from store.errors import StoreError
 from store.location import Store
-from store.snapshot import SnapshotManifest, list_snapshots, read_manifest, snapshot_folder
+from store.snapshot import SnapshotManifest, snapshot_folder
 from tests.support.fakes import FakeEncoderSource
 from transforms.catalog import find_catalog
 from transforms.embeddings import EmbedOptions
@@ -35,10 +37,11 @@ def embed_again(
     source: FakeEncoderSource = SOURCE,
     beam_flags: tuple[str, ...] = (),
 ) -> SnapshotManifest:
-    """Embeds a catalog as `shelfmark embed` does, taking what the newest snapshot has."""
+    """Embeds a catalog as `shelfmark embed` does, taking what the newest whole snapshot has."""
     place = Store(str(store))
-    names = list_snapshots(place)
-    previous = None if full or not names else PreviousSnapshot.of(place, read_manifest(place, names[-1]))
+    aside = setting_aside(place, print)
+    newest = None if full else next(whole_snapshots(place, aside), None)
+    previous = PreviousSnapshot.of(place, newest) if newest is not None else None
     snapshot, now = embed.started_now()
     found = find_catalog(str(catalog))
     options = EmbedOptions(
@@ -49,7 +52,15 @@ def embed_again(
         max_stale_runs=max_stale_runs,
     )
     request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed, least_rows)
-    return embed.embed(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
+    try:
+        return embed.embed(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
+    except StoreError:
+        if previous is None or not is_rotten(place, previous.name, aside):
+            raise
+    return embed_again(
+        catalog, store, only_if_changed=only_if_changed, least_rows=least_rows, max_stale_runs=max_stale_runs,
+        source=source, beam_flags=beam_flags,
+    )  # fmt: skip
 
 
 def rows_of(store: Path, manifest: SnapshotManifest, prefix: str = "part-") -> dict[str, dict[str, Any]]:

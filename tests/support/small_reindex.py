@@ -8,10 +8,11 @@ from pathlib import Path
 
 from index_builder.build import IndexRequest
 from pipelines.reindex_run import ReindexRequest, ReindexRun
-from store.index import read_current, read_index_manifest
+from store.index import read_index_manifest
 from store.lease import Lease
 from store.location import Store
 from store.process import this_host
+from store.publication import read_current
 from store.runs import RunRecord
 from store.snapshot import new_name, read_manifest
 from tests.support.small_embed import embed_again, rows_of

@@ -10,18 +10,12 @@ from pipelines.reindex_run import ReindexRun
 from pipelines.versions import run_rollback
 from store.lease import Lease
 from store.location import Store
+from store.publication import publish, read_current, read_published
 
-try:
-    from store.publication import publish, read_current, read_published
 
-    def publish_now(store: Store, version: str) -> None:
-        publish(store, version, over=read_published(store), by="index")
-except ImportError:
-    from store.index import publish as old_publish
-    from store.index import read_current
-
-    def publish_now(store: Store, version: str) -> None:
-        old_publish(store, version)
+def publish_now(store: Store, version: str) -> None:
+    """Publishes a version over what is published at this moment."""
+    publish(store, version, over=read_published(store), by="index")
 
 
 def published(store: Store) -> str | None:
@@ -37,4 +31,4 @@ def roll_back(store: Store, to: str | None) -> None:
 
 def run_under(run: ReindexRun, lease: Lease) -> None:
     """Does a run under a lease."""
-    run.run(lease.check)
+    run.run(lease.check, lease.fence)

@@ -9,6 +9,7 @@ from typing import Any
 
 from store.index import IndexFile, IndexManifest, commit_version, version_folder
 from store.location import Store
+from store.publication import publish, read_published
 from store.snapshot import Counts, SnapshotManifest, commit, snapshot_folder
 
 CONTENT = bytes(range(256)) * 8
@@ -57,6 +58,11 @@ def add_version(store: Store, day: int, snapshot_day: int | None = None, measure
     write_files(store, manifest)
     commit_version(store, manifest)
     return manifest.version
+
+
+def publish_now(store: Store, version: str, by: str = "index") -> None:
+    """Publishes a version over whatever is published at this moment."""
+    publish(store, version, over=read_published(store), by=by)
 
 
 def add_snapshot(store: Store, day: int) -> str:
