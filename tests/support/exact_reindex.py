@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable
 
 import benchmarks.vectors
 import index_builder.build
 from index_builder.build import IndexRequest
 from pipelines.reindex_run import ReindexRequest, ReindexRun
-from store.lease import Lease
+from store.lease import Clock
 from store.location import Store
 from store.process import this_host, utc_now
 from store.runs import RunRecord
 from store.snapshot import SnapshotManifest
-from tests.support.store_api import run_under
+from tests.support.store_api import acquire_lease, run_under
 
 ROWS, DIMENSIONS = 40, 16
 REQUEST = ReindexRequest(IndexRequest(k=3), max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=4)
@@ -33,7 +32,7 @@ def order_names() -> None:
         vars(module)["new_name"] = ordered_name
 
 
-def reindex(store: Store, clock: Callable[[], datetime.datetime] = utc_now) -> RunRecord:
+def reindex(store: Store, clock: Clock = utc_now) -> RunRecord:
     """Commits a new snapshot, builds a version of it, publishes it, prunes.
 
     Raises:
@@ -66,7 +65,7 @@ def reindex(store: Store, clock: Callable[[], datetime.datetime] = utc_now) -> R
         pid=os.getpid(),
     )
     run = ReindexRun(store, REQUEST, record, embed, lambda line: None, lambda snapshot: lambda uri: None)
-    with Lease.acquire(store, clock=clock) as lease:
+    with acquire_lease(store, clock) as lease:
         run_under(run, lease)
     return run.record
 

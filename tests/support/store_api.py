@@ -8,7 +8,7 @@ import io
 
 from pipelines.reindex_run import ReindexRun
 from pipelines.versions import run_rollback
-from store.lease import Lease
+from store.lease import Clock, Lease
 from store.location import Store
 from store.publication import publish, read_current, read_published
 
@@ -27,6 +27,12 @@ def roll_back(store: Store, to: str | None) -> None:
     """What `shelfmark rollback` does, without what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         run_rollback(argparse.Namespace(store=store.uri, to=to, format="json"))
+
+
+def acquire_lease(store: Store, clock: Clock) -> Lease:
+    """The lease as a run takes it: with a number above that of the last publication."""
+    over = read_published(store)
+    return Lease.acquire(store, clock=clock, fence_above=over.fence if over else 0)
 
 
 def run_under(run: ReindexRun, lease: Lease) -> None:
