@@ -159,7 +159,8 @@ def meet_everywhere(what, two_versions, new_place, hold, steps, least):
         place = new_place()
         fill(place, two_versions)
         with tally.case(f"held at {number} ({step})"):
-            meet(place, *hold(place, number), other, strict)
+            child, release = hold(place, number)
+            meet(place, child, release, other, strict)
     tally.finish(least)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import threading
 import types
@@ -27,12 +28,20 @@ class Fault(NamedTuple):
 
 NO_FAULT = Fault("", "")
 
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
+
 
 class Proxy:
-    """A threaded HTTP/1.1 proxy for one server, used as a context manager; subclasses say what it does to a request."""
+    """A threaded HTTP/1.1 proxy for one server, used as a context manager; subclasses say what it does to a request.
+
+    Attributes:
+        finished_uploads: Google's resumable uploads that went through, by the request that did it.
+    """
 
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
+        self.finished_uploads: dict[str, Answer] = {}
 
     def __enter__(self) -> Proxy:
         handler = type("Handler", (_Handler,), {"proxy": self, "upstream_port": self._upstream_port})
@@ -86,6 +95,10 @@ class Watch:
         return self._lasting == "all" or (self._lasting == "same" and _without_query(first) == _without_query(request))
 
 
+_ABOUT_A_BUCKET = re.compile(r"GET /storage/v1/b/[^/?]+(\?|$)")
+"""Asked by a thread of Google's client, at any time or never, for what it would add to a trace."""
+
+
 def _without_query(request: str) -> str:
     return request.partition("?")[0]
 
@@ -130,6 +143,8 @@ class StepProxy(Proxy):
 
     def next_fault(self, request: str) -> tuple[Fault, Callable[[], object]]:
         """The fault for the request whose turn it is."""
+        if _ABOUT_A_BUCKET.match(request):
+            return NO_FAULT, lambda: None
         with self._lock:
             for bucket, watch in self._watches.items():
                 if bucket in request:
@@ -182,7 +197,21 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(pieces)
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _ask(self, body: bytes) -> Answer:
+        """The server's answer, or Google's where fake-gcs-server has another.
+
+        Asked how far a resumable upload is, Google says what became of it; fake-gcs-server ends it, with nothing in it.
+        """
+        if "upload_id=" not in self.path or self.command != "PUT":
+            return self._ask_server(body)
+        if self.headers.get("Content-Range") == "bytes */*":
+            return self.proxy.finished_uploads.get(self.path, (308, [], b""))
+        answer = self._ask_server(body)
+        if answer[0] < 300:
+            self.proxy.finished_uploads[self.path] = answer
+        return answer
+
+    def _ask_server(self, body: bytes) -> Answer:
         """Host stays as the client wrote it, as S3's signatures cover it; links to the server become links to here."""
         upstream = http.client.HTTPConnection("127.0.0.1", self.upstream_port, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
