@@ -35,8 +35,11 @@ def run_with(remote, act, course, number, fault, happening):
     return place, ended, watch
 
 
-@pytest.mark.parametrize("happening", HAPPENINGS)
-@pytest.mark.parametrize("act", ACTS)
+# A prune makes a hundred requests: killed after one is killed before the next, as far as the store can tell.
+CASES = [(act, happening) for act in ACTS for happening in HAPPENINGS if act != "prune" or happening == "killed before"]
+
+
+@pytest.mark.parametrize(("act", "happening"), CASES)
 def test_current_names_a_whole_version_and_the_next_attempt_succeeds(act, happening, course, remote):
     tally = Tally(f"{act}: {happening} every request")
     fault, befall = HAPPENINGS[happening]
