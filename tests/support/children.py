@@ -106,6 +106,11 @@ class Child:
         assert self._process.pid is not None
         os.kill(self._process.pid, signal.SIGCONT)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is no more, or has said all that it says."""
+        return self._connection.poll()
+
     def wait_held(self) -> None:
         """Waits until it holds itself.
 
