@@ -116,7 +116,10 @@ class _LocalCell:
         except OSError as error:
             raise StoreError(f"cannot write {guard}: {error}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:  # a network file system may have no locks
+                raise StoreError(f"cannot lock {guard}: {error}") from error
             yield
         finally:
             os.close(descriptor)

@@ -97,7 +97,13 @@ class _S3Object:
     def read(self) -> Versioned | None:
         with self._explained("read"):
             for _ in range(_ATTEMPTS):
-                answer = self._ask("get_object", ("NoSuchKey",))
+                try:
+                    answer = self._ask("get_object", ("NoSuchKey",))
+                except self._errors().ClientError as error:
+                    if error.response["Error"]["Code"] != "404":
+                        raise
+                    broken = error  # what is not there, the key or the bucket, was cut off
+                    continue
                 if answer is None:
                     return None
                 try:

@@ -7,16 +7,15 @@ has no threads. What must hold after every kill is checked by the caller.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from store.location import Store
+from tests.support.steps import before_opens_and_renames
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -44,29 +43,13 @@ def killed_at_every_step(folder: Path, act: Callable[[], object], check: Callabl
 def _die_at(folder: Path, step: int) -> None:
     left = step
 
-    def count() -> None:
+    def count(_: str) -> None:
         nonlocal left
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("open", "os.rename") and str(arguments[0]).startswith(str(folder)):
-            count()
-
-    sys.addaudithook(hook)
-    for name in ("remove", "remove_folder", "create"):  # Arrow's own calls raise no audit events
-        _count_before(name, count)
-
-
-def _count_before(name: str, count: Callable[[], None]) -> None:
-    plain = getattr(Store, name)
-
-    def counted(self: Store, *arguments: Any, **how: Any) -> Any:
-        count()
-        return plain(self, *arguments, **how)
-
-    setattr(Store, name, counted)
+    before_opens_and_renames(str(folder), count)
 
 
 def steps_of(folder: Path, act: Callable[[], object]) -> list[str]:
@@ -74,7 +57,7 @@ def steps_of(folder: Path, act: Callable[[], object]) -> list[str]:
     log = folder.parent / "steps"
     child = os.fork()
     if child == 0:
-        _before_every_step(folder, lambda step: _note(log, step))
+        before_opens_and_renames(str(folder), lambda step: _note(log, step))
         _run_in_child(act)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     return list(dict.fromkeys(log.read_text().splitlines()))
@@ -84,7 +67,12 @@ def killed_before(folder: Path, act: Callable[[], object], step: str) -> bool:
     """Runs the act until it is about to take a step of this kind; False where it got through without one."""
     child = os.fork()
     if child == 0:
-        _before_every_step(folder, lambda met: os.kill(os.getpid(), signal.SIGKILL) if met == step else None)
+
+        def react(met: str) -> None:
+            if met == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        before_opens_and_renames(str(folder), react)
         _run_in_child(act)
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
@@ -106,31 +94,6 @@ def _run_in_child(act: Callable[[], object]) -> NoReturn:
 def _note(log: Path, step: str) -> None:
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"{step}\n")
-
-
-def _before_every_step(folder: Path, react: Callable[[str], None]) -> None:
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("open", "os.rename") and str(arguments[0]).startswith(str(folder)):
-            react(f"{event} {_kind(str(arguments[0]).removeprefix(str(folder)))}")
-
-    sys.addaudithook(hook)
-    for name in ("remove", "remove_folder", "create"):
-        _react_before(name, react)
-
-
-def _react_before(name: str, react: Callable[[str], None]) -> None:
-    plain = getattr(Store, name)
-
-    def watched(self: Store, path: str, *arguments: Any, **how: Any) -> Any:
-        react(f"{name} /{_kind(path)}")
-        return plain(self, path, *arguments, **how)
-
-    setattr(Store, name, watched)
-
-
-def _kind(path: str) -> str:
-    path = re.sub(r"[0-9a-f]{12,}", "*", re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "*", path))
-    return re.sub(r"\d{5}", "*", path)
 
 
 def run_alone(module: str, function: str, folder: Path) -> int:
