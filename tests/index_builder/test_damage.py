@@ -170,7 +170,8 @@ def test_what_must_not_be_indexed_is_refused(copied: Path, change: str, message:
 
 def test_a_missing_part_is_named(copied: Path) -> None:
     next(copied.glob("embeddings/*/part-*.parquet")).unlink()
-    store, said = Store(str(copied)), []
+    store = Store(str(copied))
+    said: list[str] = []
     (snapshot,) = list_snapshots(store)
     with pytest.raises(StoreError, match=r"part-\d+.parquet: listed in the snapshot's manifest, found none"):
         SnapshotRows.open(store, snapshot)
