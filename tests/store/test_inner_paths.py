@@ -98,7 +98,7 @@ def test_a_manifest_nested_without_end_is_no_manifest():
 NO_NAMES = ["..", "../..", "", "x", f"{name_of(1)}/..", f"{name_of(1)}\n", name_of(1).replace("1", "\u0661"), None, 3]
 
 
-@pytest.mark.parametrize("name", NO_NAMES, ids=repr)
+@pytest.mark.parametrize("name", NO_NAMES, ids=range(len(NO_NAMES)))
 def test_no_path_is_built_from_what_is_no_name(name):
     for folder_of in (version_folder, snapshot_folder):
         with pytest.raises(UserError, match="expected a name such as"):

@@ -101,6 +101,25 @@ def test_a_lease_is_held_until_the_block_ends(store, clock):
         again.check()
 
 
+def test_the_number_of_a_lease_rises_with_every_acquisition(store, clock):
+    fences = []
+    for above in (0, 0, 9, 3):
+        with Lease.acquire(store, fence_above=above, clock=clock) as lease:
+            lease.check()
+            fences.append(lease.fence)
+    assert fences == [1, 2, 10, 11]
+    store.remove(PATH)
+    assert Lease.acquire(store, fence_above=11, clock=clock).fence == 12, "the file was deleted; CURRENT knows better"
+
+
+def test_a_lease_of_an_older_release_is_followed_by_the_first_number(store, clock):
+    Lease.acquire(store, clock=clock)
+    said = json.loads(store.read(PATH))
+    del said["fence"]
+    store.replace(PATH, json.dumps({**said, "released": True, "of a later release": 1}).encode())
+    assert Lease.acquire(store, clock=clock).fence == 1
+
+
 def test_names_are_leases_of_their_own(store, clock):
     with take(store, clock), Lease.acquire(store, "other", clock=clock) as other:
         other.check()

@@ -46,6 +46,13 @@ def said(store: Store) -> dict[str, Any]:
     return found
 
 
+def test_the_number_goes_on_after_a_lease_was_broken(store):
+    first = hold(store, 0)
+    assert break_lease(store, at(1), force=True).broken
+    assert said(store)["fence"] == first.fence
+    assert acquire(store, 2).fence == first.fence + 1
+
+
 def test_nothing_to_unlock(store):
     found = break_lease(store, NOW, force=False)
     assert (found.broken, found.holder) == (False, None)

@@ -127,6 +127,24 @@ def test_a_uri_without_bucket_is_the_callers_mistake(uri):
         Store(uri).list("x")
 
 
+def test_touching_makes_a_file_and_leaves_one_that_is_there(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    store.touch("a/x")
+    assert store.read("a/x") == b""
+    store.replace("a/x", b"1")
+    store.touch("a/x")
+    assert store.read("a/x") == b"1"
+    assert store.list("a") == ["x"]
+
+
+def test_a_name_that_is_taken_is_not_written_over(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    store.replace("a/x", b"mine")
+    with pytest.raises(StoreError, match=r"cannot write .*x: .*exists"), store.create("a/x") as stream:
+        stream.write(b"theirs")
+    assert store.read("a/x") == b"mine"
+
+
 def test_what_is_removed_is_gone_and_the_rest_stays(store):
     for path in ("a/x", "a/deep/y", "b/z"):
         store.replace(path, b"1")

@@ -58,11 +58,15 @@ def test_a_version_pruned_while_it_is_published_is_not_published(store, monkeypa
             self.remove(f"{version_folder(data[:23].decode())}/manifest.json")
         plain(self, path, data)
 
-    doomed = add_version(store, 2)
+    doomed, before = add_version(store, 2), read_published(store)
+    assert before is not None
     monkeypatch.setattr(Store, "replace", prune_first)
     with pytest.raises(StoreError, match=f"was pruned while .* CURRENT names {name_of(1)}, as before"):
         publish_now(store, doomed)
     assert current_version(store) == name_of(1)
+    put_back = read_published(store)
+    assert put_back is not None
+    assert put_back.write not in ("", before.write), "or one who started before all this would not see it"
     store.remove(CURRENT)
     doomed = add_version(store, 3)
     with pytest.raises(StoreError, match=r"was pruned while .* rollback"):
