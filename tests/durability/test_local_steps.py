@@ -9,6 +9,8 @@ from tests.support.places import fill, local_places
 from tests.support.store_acts import ACTS, check_course, check_finished
 from tests.support.tally import Tally
 
+pytestmark = pytest.mark.slow
+
 LEAST_STEPS = {"replace": 2, "upload": 2, "weights": 2, "commit a snapshot": 2, "commit a version": 2,
                "publish the first": 4, "publish": 4, "rollback": 6, "prune": 30}  # fmt: skip
 
