@@ -39,9 +39,8 @@ def test_tables_of_any_size_arrive_whole_and_in_order(tmp_path, sizes):
     with open_part(store, "embeddings/x", part.path) as parquet:
         assert parquet.read()["image_id"].to_pylist() == [f"{number:06d}" for number in range(start)]
         groups = [parquet.metadata.row_group(number).num_rows for number in range(parquet.metadata.num_row_groups)]
-    assert groups == [ROW_GROUP_ROWS] * (start // ROW_GROUP_ROWS) + [start % ROW_GROUP_ROWS] * (
-        start % ROW_GROUP_ROWS > 0
-    )
+    full, rest = divmod(start, ROW_GROUP_ROWS)
+    assert groups == [ROW_GROUP_ROWS] * full + [rest] * (rest > 0)
 
 
 def test_no_rows_no_file(tmp_path):
@@ -63,5 +62,5 @@ def test_the_columns_that_others_read():
         ("height", "int32"),
         ("attributes", "map<string, string>"),
         ("embedding_norm", "float"),
-        ("embedding", "fixed_size_list<element: float>[4]"),
+        ("embedding", "fixed_size_list<item: float>[4]"),
     ]
