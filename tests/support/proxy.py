@@ -99,6 +99,11 @@ _ABOUT_A_BUCKET = re.compile(r"GET /storage/v1/b/[^/?]+(\?|$)")
 """Asked by a thread of Google's client, at any time or never, for what it would add to a trace."""
 
 
+def changes_nothing(request: str) -> bool:
+    """Whether a request only reads: then it is all the same to the store whether it fails before or after."""
+    return request.startswith(("GET ", "HEAD "))
+
+
 def _without_query(request: str) -> str:
     return request.partition("?")[0]
 
