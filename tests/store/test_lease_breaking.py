@@ -49,7 +49,7 @@ def said(store: Store) -> dict[str, Any]:
 def test_the_number_goes_on_after_a_lease_was_broken(store):
     first = hold(store, 0)
     assert break_lease(store, at(1), force=True).broken
-    assert said(store)["fence"] == first.fence
+    assert (said(store)["fence"], said(store)["heartbeat_at"]) == (first.fence, at(1).isoformat())
     assert acquire(store, 2).fence == first.fence + 1
 
 

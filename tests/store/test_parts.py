@@ -22,7 +22,7 @@ def table(start: int, rows: int) -> pa.Table:
     return pa.table([pa.array(made[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-@pytest.mark.parametrize("sizes", [[5], [ROW_GROUP_ROWS], [3000, 1, 1500], [7] * 600])
+@pytest.mark.parametrize("sizes", [[5], [ROW_GROUP_ROWS], [5000], [3000, 1, 1500], [7] * 600])
 def test_tables_of_any_size_arrive_whole_and_in_order(tmp_path, sizes):
     store, start = Store(str(tmp_path)), 0
     writer = PartWriter(store, "embeddings/x", "part-0.parquet", SCHEMA)
