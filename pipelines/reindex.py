@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import functools
 import json
-import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -26,10 +25,9 @@ from pipelines.trust import trust_of
 from store.errors import GateRefused, StoreError
 from store.lease import Lease, LeaseHeld
 from store.location import Store
-from store.process import this_host, utc_now
+from store.process import utc_now
 from store.publication import read_published
 from store.runs import RunRecord
-from store.snapshot import new_name
 
 DEFAULT_MAX_SHRINK = 0.1
 DEFAULT_MIN_OVERLAP = 0.5
@@ -121,7 +119,7 @@ def run_reindex(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     run = ReindexRun(
         store,
         _request(flags),
-        _new_record(flags),
+        RunRecord.begin(flags.catalog),
         embed=lambda least: embed_catalog(flags, beam_flags, store, only_if_changed=True, least_rows=least),
         say=LOG.info,
         thumbnails_of=functools.partial(open_index_thumbnails, store, trust_of(flags)),
@@ -156,29 +154,6 @@ def _request(flags: argparse.Namespace) -> ReindexRequest:
         flags.keep,
         flags.cost_per_hour,
         flags.publish,
-    )
-
-
-def _new_record(flags: argparse.Namespace) -> RunRecord:
-    now = utc_now()
-    return RunRecord(
-        run=new_name(now),
-        catalog=flags.catalog,
-        started_at=now.isoformat(),
-        ended_at=None,
-        outcome="running",
-        message="",
-        snapshot=None,
-        version=None,
-        published_before=None,
-        counts={},
-        rejected_by_reason={},
-        gates=(),
-        recall=None,
-        seconds={},
-        cost={},
-        host=this_host(),
-        pid=os.getpid(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -23,6 +24,8 @@ from store.snapshot import (
 DAMAGED = "manifest.damaged.json"
 """What a manifest is called once its folder was set aside: nobody reads it, and `prune` takes it for a leftover."""
 
+Manifest = TypeVar("Manifest", SnapshotManifest, IndexManifest)
+
 OnDamage = Callable[[str, str], object]
 """Told the folder of what is damaged, relative to the store, and what is wrong with it."""
 
@@ -33,16 +36,7 @@ def whole_snapshots(store: Store, on_damage: OnDamage) -> Iterator[SnapshotManif
     Raises:
         StoreError: The store cannot be read, or a snapshot is of another format.
     """
-    for name in reversed(list_snapshots(store)):
-        try:
-            manifest = read_manifest(store, name)
-            check_snapshot_files(store, manifest)
-        except UserError:
-            continue  # pruned since it was listed
-        except DamagedError as error:
-            on_damage(snapshot_folder(name), str(error))
-            continue
-        yield manifest
+    return _whole(store, list_snapshots, read_manifest, check_snapshot_files, snapshot_folder, on_damage)
 
 
 def whole_versions(store: Store, on_damage: OnDamage) -> Iterator[IndexManifest]:
@@ -51,14 +45,25 @@ def whole_versions(store: Store, on_damage: OnDamage) -> Iterator[IndexManifest]
     Raises:
         StoreError: The store cannot be read, or a version is of another format.
     """
-    for name in reversed(list_versions(store)):
+    return _whole(store, list_versions, read_index_manifest, check_files, version_folder, on_damage)
+
+
+def _whole(
+    store: Store,
+    list_names: Callable[[Store], list[str]],
+    read: Callable[[Store, str], Manifest],
+    check: Callable[[Store, Manifest], object],
+    folder_of: Callable[[str], str],
+    on_damage: OnDamage,
+) -> Iterator[Manifest]:
+    for name in reversed(list_names(store)):
         try:
-            manifest = read_index_manifest(store, name)
-            check_files(store, manifest)
+            manifest = read(store, name)
+            check(store, manifest)
         except UserError:
             continue  # pruned since it was listed
         except DamagedError as error:
-            on_damage(version_folder(name), str(error))
+            on_damage(folder_of(name), str(error))
             continue
         yield manifest
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 from typing import Any
 
 from store.errors import StoreError
 from store.location import Store
-from store.snapshot import SNAPSHOT_NAME, check_name, manifest_json
+from store.process import this_host, utc_now
+from store.snapshot import SNAPSHOT_NAME, check_name, manifest_json, new_name
 
 RUN_FORMAT_VERSION = 1
 
@@ -64,6 +66,30 @@ class RunRecord:
     host: str
     pid: int
     format_version: int = RUN_FORMAT_VERSION
+
+    @classmethod
+    def begin(cls, catalog: str) -> RunRecord:
+        """The record of a run of this process that begins now."""
+        now = utc_now()
+        return cls(
+            run=new_name(now),
+            catalog=catalog,
+            started_at=now.isoformat(),
+            ended_at=None,
+            outcome="running",
+            message="",
+            snapshot=None,
+            version=None,
+            published_before=None,
+            counts={},
+            rejected_by_reason={},
+            gates=(),
+            recall=None,
+            seconds={},
+            cost={},
+            host=this_host(),
+            pid=os.getpid(),
+        )
 
     @property
     def total_seconds(self) -> float | None:

@@ -29,8 +29,12 @@ PART, REJECTED, STALE = "part-", "rejected-", "stale-"
 
 
 def new_name(now: datetime.datetime) -> str:
-    """A name that sorts by time and is not met twice: `20261121T031500Z-<6 hex>`."""
-    return f"{now.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    """A name that sorts by time: `20261121T031500Z-<6 hex>`, the microsecond in five digits and one by chance.
+
+    Two runs may begin in one second, above all in tests and repairs; readers take the later name for the newer.
+    """
+    second = f"{now.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}"
+    return f"{second}-{now.microsecond:05x}{secrets.token_hex(1)[0]}"
 
 
 def check_name(name: object, error: type[Exception] = UserError) -> str:

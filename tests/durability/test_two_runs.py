@@ -22,7 +22,7 @@ from tests.support.store_acts import check_whole
 from tests.support.store_api import published, roll_back
 from tests.support.tally import Tally
 
-RUN = "tests.support.exact_reindex:reindex_in_order"
+RUN = "tests.support.exact_reindex:reindex"
 LOCK = "locks/reindex.json"
 UNDER_WAY = Fault("", "before")  # passed on once the other has published
 
@@ -39,10 +39,8 @@ def two_versions(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_copies(tmp_path, monkeypatch):
-    """Copies of versions, which runs make of object stores, die with the test; names sort by time."""
+    """Copies of versions, which runs make of object stores, die with the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("benchmarks.vectors.new_name", exact_reindex.ordered_name)
-    monkeypatch.setattr("index_builder.build.new_name", exact_reindex.ordered_name)
 
 
 def another_run(store):

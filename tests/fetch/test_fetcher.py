@@ -18,6 +18,7 @@ from fetch.fetcher import FetchOptions, ImageFetcher, resolve_uri
 from fetch.policy import ON_REQUEST
 from fetch.source_version import Fetched
 from store.rejects import Reason, Rejected
+from tests.support.fetching import opened, rejection
 from tests.support.http_server import jpeg
 
 MIB = 1 << 20
@@ -26,15 +27,8 @@ OPTIONS = FetchOptions(max_image_bytes=2 * MIB)
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
-    yield made
-    made.close()
-
-
-def rejection(fetcher: ImageFetcher, uri: str) -> Rejected:
-    with pytest.raises(Rejected) as caught:
-        fetcher.fetch(uri)
-    return caught.value
+    with opened(OPTIONS) as made:
+        yield made
 
 
 # --- options

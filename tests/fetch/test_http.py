@@ -16,6 +16,7 @@ from fetch.fetcher import FetchOptions, ImageFetcher
 from fetch.policy import ON_REQUEST
 from store.rejects import Reason, Rejected
 from tests.support.fake_time import FakeTime
+from tests.support.fetching import opened, rejection
 from tests.support.http_server import PictureServer, jpeg
 
 MIB = 1 << 20
@@ -38,15 +39,8 @@ def server() -> Iterator[PictureServer]:
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
-    yield made
-    made.close()
-
-
-def rejection(fetcher: ImageFetcher, uri: str) -> Rejected:
-    with pytest.raises(Rejected) as caught:
-        fetcher.fetch(uri)
-    return caught.value
+    with opened(OPTIONS) as made:
+        yield made
 
 
 # --- HTTP: answers

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from fetch.addresses import Address, is_public
 from fetch.options import FetchOptions
 from fetch.public_fetcher import PublicFetcher
-from store.rejects import Reason, Rejected
+from store.rejects import Reason
 from tests.support.fake_dns import Resolver
+from tests.support.fetching import rejection
 from tests.support.http_server import PictureServer, jpeg
 
 OPTIONS = FetchOptions(connect_timeout_s=2, read_timeout_s=5, deadline_s=10, backoff_s=0.01, max_backoff_s=0.02)
@@ -55,12 +56,6 @@ def fetcher(server: PictureServer, resolver: Resolver) -> Iterator[PublicFetcher
     made = PublicFetcher([f"pictures.test:{server.port}"], OPTIONS, is_public=public_or_loopback)
     yield made
     made.close()
-
-
-def rejection(fetcher: PublicFetcher, url: str) -> Rejected:
-    with pytest.raises(Rejected) as caught:
-        fetcher.fetch(url)
-    return caught.value
 
 
 def url_of(server: PictureServer, path: str, host: str = "pictures.test") -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -18,10 +17,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from fetch import fetcher as fetch_module
 from fetch.fetcher import FetchOptions, ImageFetcher
-from fetch.policy import ON_REQUEST
 from store import shortage
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, ShortageError
+from tests.support.fetching import opened
 from tests.support.http_server import PictureServer, jpeg
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -72,9 +71,8 @@ def server() -> Iterator[PictureServer]:
 
 @pytest.fixture
 def fetcher() -> Iterator[ImageFetcher]:
-    made = ImageFetcher(OPTIONS, ON_REQUEST, jitter=random.Random(1))
-    yield made
-    made.close()
+    with opened(OPTIONS) as made:
+        yield made
 
 
 def test_no_picture_is_rejected_for_want_of_descriptors(server: PictureServer, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import datetime
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from store.errors import StoreError, UserError
 from store.location import Store
@@ -23,6 +25,8 @@ from store.snapshot import (
 )
 
 NOW = datetime.datetime(2026, 11, 21, 3, 15, tzinfo=datetime.timezone.utc)
+MICROSECOND, HOUR = datetime.timedelta(microseconds=1), datetime.timedelta(hours=1)
+TOKYO = datetime.timezone(datetime.timedelta(hours=9))
 
 
 def _row(index: int, vector: np.ndarray) -> dict:
@@ -123,12 +127,20 @@ def test_a_missing_or_cut_file_is_not_committed(tmp_path):
     assert list_snapshots(store) == []
 
 
-def test_names_sort_by_time_and_differ():
-    names = [new_name(NOW), new_name(NOW), new_name(NOW + datetime.timedelta(seconds=1))]
+def test_a_name_says_when():
+    assert new_name(NOW + datetime.timedelta(microseconds=0xABCDE)).startswith("20261121T031500Z-abcde")
+
+
+@given(st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2200, 1, 1)), st.timedeltas(MICROSECOND, HOUR))
+def test_names_sort_by_time_within_a_second_too(early, later):
+    early = early.replace(tzinfo=datetime.timezone.utc)
+    names = [new_name(early), new_name((early + later).astimezone(TOKYO))]
     assert all(SNAPSHOT_NAME.fullmatch(name) for name in names)
-    assert len(set(names)) == 3
-    assert max(names) == names[2]
-    assert names[0].startswith("20261121T031500Z-")
+    assert names[0] < names[1]
+
+
+def test_names_of_one_microsecond_differ_by_chance():
+    assert len({new_name(NOW) for _ in range(200)}) > 1
 
 
 def test_a_store_that_cannot_be_written_is_the_callers_mistake(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 from pathlib import Path
 
 from index_builder.build import IndexRequest
@@ -12,10 +10,9 @@ from pipelines.trust import AUTO, Trust
 from store.index import read_index_manifest
 from store.lease import Lease
 from store.location import Store
-from store.process import this_host
 from store.publication import read_current
 from store.runs import RunRecord
-from store.snapshot import new_name, read_manifest
+from store.snapshot import read_manifest
 from tests.support.small_embed import embed_again, rows_of
 from tests.support.versions import verify_files
 
@@ -24,15 +21,10 @@ REQUEST = ReindexRequest(IndexRequest(k=3), max_reject_ratio=1.0, max_shrink=0.5
 
 def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST, trust: Trust = AUTO) -> ReindexRun:
     """A run that has not started."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    record = RunRecord(
-        new_name(now), str(catalog), now.isoformat(), None, "running", "", None, None, None,
-        {}, {}, (), None, {}, {}, this_host(), os.getpid(),
-    )  # fmt: skip
     return ReindexRun(
         Store(str(store)),
         request,
-        record,
+        RunRecord.begin(str(catalog)),
         lambda least: embed_again(catalog, store, only_if_changed=True, least_rows=least, trust=trust),
         lambda _: None,
         lambda _: lambda _: None,
