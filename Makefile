@@ -26,7 +26,7 @@ lint: $(STAMP)
 	@$(BIN)/mypy --no-error-summary
 
 # Changes the code a little, again and again, and counts the changes that no test sees: ARGS may name some, such as
-# 'index_builder.engine*'.
+# 'index_builder.search.engine*'.
 mutants: $(STAMP)
 	@$(BIN)/python constraints/install.py mutants
 	@$(BIN)/python -m mutmut run $(ARGS)

@@ -41,7 +41,7 @@ class Shelfmark:
     """The published index of a store, or the newest one under its target."""
 
     def __init__(self, folder: Path) -> None:
-        from index_builder.searcher import Searcher
+        from index_builder.search.searcher import Searcher
         from store.index import list_versions
         from store.location import Store
 
@@ -133,7 +133,7 @@ def hnsw_file(m: int) -> str:
 
 def build_ours(folder: str, target_recall: float, threads: int, memory_limit_gib: float = 0) -> dict[str, Any]:
     """Builds from the snapshot, replacing what was built; an index under its target is measured all the same."""
-    from index_builder.build import IndexRequest, build_index
+    from index_builder.build.build_index import IndexRequest, build_index
     from store.errors import GateRefused
     from store.index import list_versions, read_index_manifest
     from store.location import Store

@@ -30,13 +30,13 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from benchmarks.index_table import machine  # noqa: E402
 from benchmarks.vectors import SyntheticCatalog, write_snapshot  # noqa: E402
-from index_builder.build import IndexRequest, build_version  # noqa: E402
-from index_builder.built import RECALL_FILE, measure  # noqa: E402
-from index_builder.engine import CODES_FILE, SCALES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard  # noqa: E402
-from index_builder.searcher import PROJECTION_FILE  # noqa: E402
-from index_builder.snapshot_rows import SnapshotRows  # noqa: E402
-from index_builder.tree import Tree  # noqa: E402
-from index_builder.truth import Queries  # noqa: E402
+from index_builder.build.build_index import IndexRequest, build_version  # noqa: E402
+from index_builder.build.exact_neighbours import Queries  # noqa: E402
+from index_builder.build.measurement import RECALL_FILE, measure  # noqa: E402
+from index_builder.build.snapshot_rows import SnapshotRows  # noqa: E402
+from index_builder.search.engine import CODES_FILE, SCALES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard  # noqa: E402
+from index_builder.search.searcher import PROJECTION_FILE  # noqa: E402
+from index_builder.search.tree import Tree  # noqa: E402
 from store.index import IndexManifest, version_folder  # noqa: E402
 from store.location import Store  # noqa: E402
 from store.parts import PartFile, PartWriter  # noqa: E402

@@ -26,8 +26,8 @@ from PIL import Image
 
 from benchmarks.index_table import machine
 from benchmarks.pictures import JPEG_QUALITY, make_pictures, write_table
-from index_builder.charts import Axis, Point, Target, plot
-from index_builder.html import Html, element
+from index_builder.pages.charts import Axis, Point, Target, plot
+from index_builder.pages.html import Html, element
 from pipelines.flag_types import positive, ratio
 from store.location import Store
 from store.publication import current_version

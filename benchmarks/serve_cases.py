@@ -24,7 +24,7 @@ from benchmarks.index_data import Questions
 from benchmarks.serve_client import on_cores
 from benchmarks.serve_data import K, picture_paths
 from benchmarks.serve_requests import OK
-from index_builder.searcher import Searcher
+from index_builder.search.searcher import Searcher
 from pipelines.processor import choose_blas_kernels
 from store.location import Store
 

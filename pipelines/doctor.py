@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from index_builder.machine import proc_fields, processors
+from store.machine import proc_fields, processors
 
 # Distribution name -> module. TensorFlow comes before the two that are built against it.
 PACKAGES: Mapping[str, str] = {

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from index_builder.evaluation_page import ConfusedPair, evaluation_html
-from index_builder.metrics import Evaluation, measure_retrieval
-from index_builder.searcher import Searcher
+from index_builder.pages import ConfusedPair, evaluation_html
+from index_builder.search import Evaluation, Searcher, measure_retrieval
 from pipelines.console import align, show, show_document
 from pipelines.flag_types import Commands, add_output_flags, positive
 from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_catalog, queries_from_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from index_builder.drift import Drift
+from index_builder.build import Drift
 from store.index import IndexManifest
 from store.publication import Published
 

@@ -117,7 +117,7 @@ def run_index(flags: argparse.Namespace, beam_flags: list[str]) -> int:
 
 
 def _check(flags: argparse.Namespace, store: Store) -> int:
-    from index_builder.check import check_index
+    from index_builder.build import check_index
 
     checked = check_index(store, flags.version, LOG.info)
     text = (

@@ -8,8 +8,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from index_builder.shard import ShardTask, build_shard
-from index_builder.tree_version import RunShards
+from index_builder.build import RunShards, ShardTask, build_shard
 from pipelines.embed import root_cause
 from store.errors import StoreError
 

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from index_builder.rows import Hit, Rows, row_table
-from index_builder.searcher import Searcher
-from index_builder.snapshot_rows import SnapshotRows
+from index_builder.build import SnapshotRows
+from index_builder.search import Hit, Rows, Searcher, row_table
 from pipelines.console import LOG
 from pipelines.summary import why_not_allowed
 from pipelines.trust import Trust

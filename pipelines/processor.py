@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from index_builder.machine import proc_fields
+from store.machine import proc_fields
 
 
 def choose_blas_kernels(proc: Path = Path("/proc")) -> None:

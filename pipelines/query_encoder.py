@@ -14,8 +14,8 @@ from encoder.source import load_checked, open_source
 from fetch.source_version import Fetched
 from store.errors import UserError
 from store.location import Store
-from transforms.line import EmbeddingLine, LineLimits
-from transforms.outcomes import Embedded, Job, Refused
+from transforms.embedding_line import EmbeddingLine, LineLimits
+from transforms.picture_outcomes import EmbeddedPicture, PictureJob, RefusedPicture
 
 
 class QueryEncoder:
@@ -58,14 +58,14 @@ class QueryEncoder:
             LineLimits(parallel_fetches=1),
         )
         try:
-            outcomes = [outcome for index in range(len(pictures)) for outcome in line.push(Job(str(index)))]
+            outcomes = [outcome for index in range(len(pictures)) for outcome in line.push(PictureJob(str(index)))]
             outcomes += line.flush()
         finally:
             line.close()
         for outcome in sorted(outcomes, key=lambda outcome: int(outcome.job.image_uri)):
             index = int(outcome.job.image_uri)
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, RefusedPicture):
                 raise UserError(f"{names[index]}: {outcome.reason.value}: {outcome.detail}")
-            assert isinstance(outcome, Embedded)  # nothing was known of it before
+            assert isinstance(outcome, EmbeddedPicture)  # nothing was known of it before
             embeddings[index] = outcome.embedding
         return embeddings

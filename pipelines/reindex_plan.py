@@ -29,7 +29,7 @@ from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows, differs
 from transforms.previous import PreviousSnapshot
 from transforms.progress import ProgressFile
-from transforms.tally import Tally
+from transforms.run_counts import RunCounts
 from transforms.tasks import Reuse, Task
 
 _FATES = ("unchanged", "relabelled", "asked", "changed", "new", "rejected", "refused", "gone")
@@ -163,7 +163,7 @@ def _refused_by_policy(task: Task, base: str, policy: FetchPolicy) -> Task:
     return task
 
 
-def _counts_of(tally: Tally) -> list[tuple[str, int]]:
+def _counts_of(tally: RunCounts) -> list[tuple[str, int]]:
     work = collections.Counter(tally.work)
     altered = work["altered"]
     return [("unchanged", work["unchanged"] - altered), ("relabelled", altered), ("gone", work["gone"])]

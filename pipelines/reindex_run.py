@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from index_builder.build import IndexRequest, ThumbnailsOf, build_version
-from index_builder.drift import measure_drift
+from index_builder.build import IndexRequest, ThumbnailsOf, build_version, measure_drift
 from pipelines.gates import Gate, overlap_gate, recall_gate, rejects_gate, rollback_gate, shrink_gate
 from pipelines.versions import LEFTOVERS_AFTER_HOURS
 from store.damage import is_rotten, setting_aside, whole_versions

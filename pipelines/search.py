@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from index_builder.neighbours import Query, answer, query_of_image, query_of_item
-from index_builder.searcher import Hit, Searcher
+from index_builder.search import Hit, Query, Searcher, answer, query_of_image, query_of_item
 from pipelines.console import LOG, align, show, show_document
 from pipelines.flag_types import Commands, positive
 from pipelines.trust import add_trust_flags, trust_of
@@ -20,7 +19,7 @@ from store.terminal_text import one_line
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
+class SearchQuery:
     """What the user asked for.
 
     Attributes:
@@ -106,7 +105,7 @@ def open_searcher(store_uri: str, version: str | None) -> Searcher:
     return searcher
 
 
-def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Asked]:
+def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[SearchQuery]:
     if flags.image:
         return _picture_queries(flags.image, Store(flags.store), searcher)
     if flags.item:
@@ -115,10 +114,10 @@ def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[Asked]:
     else:
         name, query = flags.image_id, query_of_image(searcher, flags.image_id, flags.group_by)
         shown = searcher.find_image(name)
-    return [Asked(name, query, hit=searcher.rows.hit(shown, 1.0))]
+    return [SearchQuery(name, query, hit=searcher.rows.hit(shown, 1.0))]
 
 
-def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[Asked]:
+def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[SearchQuery]:
     from fetch.fetcher import FetchOptions, ImageFetcher
     from fetch.policy import ON_REQUEST
     from pipelines.query_encoder import QueryEncoder
@@ -138,10 +137,10 @@ def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> 
     encoder = QueryEncoder(store, searcher.manifest.encoder)
     vectors = encoder.embed_pictures(pictures, [f"--image {name}" for name in names])
     found = zip(names, vectors, pictures, strict=True)
-    return [Asked(name, Query(vector), picture=data) for name, vector, data in found]
+    return [SearchQuery(name, Query(vector), picture=data) for name, vector, data in found]
 
 
-def table(queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]) -> str:
+def table(queries: Sequence[SearchQuery], answers: Sequence[Sequence[Hit]]) -> str:
     """The answers for a terminal: a block to each query, columns aligned."""
     blocks = []
     for asked, hits in zip(queries, answers, strict=True):
@@ -159,7 +158,7 @@ def _document(
     flags: argparse.Namespace,
     searcher: Searcher,
     where: Mapping[str, str],
-    queries: Sequence[Asked],
+    queries: Sequence[SearchQuery],
     answers: Sequence[Sequence[Hit]],
 ) -> dict[str, Any]:
     return {
@@ -185,10 +184,10 @@ def _hit_document(hit: Hit) -> dict[str, Any]:
 
 
 def _write_sheet(
-    flags: argparse.Namespace, searcher: Searcher, queries: Sequence[Asked], answers: Sequence[Sequence[Hit]]
+    flags: argparse.Namespace, searcher: Searcher, queries: Sequence[SearchQuery], answers: Sequence[Sequence[Hit]]
 ) -> None:
     from encoder.thumbnails import thumbnail_data_uri
-    from index_builder.sheet import SheetRow, sheet_html
+    from index_builder.pages import SheetRow, sheet_html
     from pipelines.thumbnails import open_index_thumbnails
 
     thumbnails = open_index_thumbnails(Store(flags.store), trust_of(flags), searcher)

@@ -15,7 +15,7 @@ from store.errors import UserError
 
 if TYPE_CHECKING:
     from fetch.options import FetchOptions
-    from index_builder.searcher import Searcher
+    from index_builder.search import Searcher
     from pipelines.row_pictures import RowPictures
 
 _DEFAULTS = ServeOptions("")
@@ -201,7 +201,7 @@ def open_sources(
         allowed_hosts: Of URLs in requests and in the catalog; none turns them off.
         trust: What else the catalog may name.
     """
-    from index_builder.digests import PictureDigests
+    from index_builder.search import PictureDigests
     from pipelines.beam_flags import open_file_systems
     from pipelines.row_pictures import RowPictures, shared_fetcher
     from store.location import Store

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from encoder.thumbnails import thumbnail_data_uri
 from fetch.fetcher import FetchOptions
-from index_builder.digests import PictureDigests
-from index_builder.rows import Hit
-from index_builder.searcher import Searcher
+from index_builder.search import Hit, PictureDigests, Searcher
 from pipelines.console import LOG
 from pipelines.row_pictures import RowPictures, shared_fetcher
 from pipelines.trust import Trust
@@ -24,7 +22,7 @@ from transforms.catalog import catalog_base
 _FETCH = FetchOptions(connect_timeout_s=5.0, read_timeout_s=10.0, deadline_s=15.0, attempts=2)
 
 
-class Thumbnails:
+class PageThumbnails:
     """Turns a row, as an answer spells it out, into a data URI; each is made once."""
 
     def __init__(self, pictures: RowPictures) -> None:
@@ -61,7 +59,9 @@ class Thumbnails:
             return None
 
 
-def open_thumbnails(base: str, trust: Trust, digest_of: Callable[[int], str], store: Store | None = None) -> Thumbnails:
+def open_thumbnails(
+    base: str, trust: Trust, digest_of: Callable[[int], str], store: Store | None = None
+) -> PageThumbnails:
     """Thumbnails of a catalog's pictures.
 
     Args:
@@ -76,10 +76,10 @@ def open_thumbnails(base: str, trust: Trust, digest_of: Callable[[int], str], st
     from pipelines.beam_flags import open_file_systems
 
     open_file_systems()  # pictures that lie in a bucket are named as such, whatever the prefix
-    return Thumbnails(RowPictures(shared_fetcher(_FETCH, trust.policy(base)).fetch, base, digest_of, store))
+    return PageThumbnails(RowPictures(shared_fetcher(_FETCH, trust.policy(base)).fetch, base, digest_of, store))
 
 
-def open_index_thumbnails(store: Store, trust: Trust, searcher: Searcher) -> Thumbnails:
+def open_index_thumbnails(store: Store, trust: Trust, searcher: Searcher) -> PageThumbnails:
     """Thumbnails of an index's rows: those that were stored, or else of the catalog's own pictures.
 
     Raises:

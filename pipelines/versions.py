@@ -34,7 +34,7 @@ class VersionState:
         snapshot: What it is made of; a builder names it too.
         vectors: How many.
         recall: Measured.
-        target_recall: Asked for.
+        target_recall: SearchQuery for.
     """
 
     version: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from samples import clothes, footwear, wares
+from samples import clothes, footwear, household
 from samples.design import Design
 from samples.drawing import Sprite, Surface
 
@@ -27,19 +27,19 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "t-shirt": Family(clothes.draw_t_shirt, 1.0, stands=False),
-    "mug": Family(wares.draw_mug, 0.0, stands=True),
+    "mug": Family(household.draw_mug, 0.0, stands=True),
     "shoe": Family(footwear.draw_shoe, 0.2, stands=True),
-    "bag": Family(wares.draw_bag, 0.5, stands=True),
+    "bag": Family(household.draw_bag, 0.5, stands=True),
     "hoodie": Family(clothes.draw_hoodie, 1.0, stands=False),
-    "bottle": Family(wares.draw_bottle, 0.0, stands=True),
+    "bottle": Family(household.draw_bottle, 0.0, stands=True),
     "trousers": Family(clothes.draw_trousers, 0.8, stands=False),
-    "lamp": Family(wares.draw_lamp, 0.0, stands=True),
+    "lamp": Family(household.draw_lamp, 0.0, stands=True),
     "cap": Family(clothes.draw_cap, 0.4, stands=False),
-    "carton": Family(wares.draw_carton, 0.0, stands=True),
+    "carton": Family(household.draw_carton, 0.0, stands=True),
     "dress": Family(clothes.draw_dress, 0.9, stands=False),
     "boot": Family(footwear.draw_boot, 0.3, stands=True),
-    "chair": Family(wares.draw_chair, 0.2, stands=True),
-    "badge": Family(wares.draw_badge, 0.0, stands=False),
+    "chair": Family(household.draw_chair, 0.2, stands=True),
+    "badge": Family(household.draw_badge, 0.0, stands=False),
 }
 
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving import documents
+from serving import openapi
 from serving.access import Access
 from serving.logs import LOG
 from serving.page import page_routes
@@ -36,7 +36,7 @@ def create_app(service: Service, url: str = "") -> ASGIApp:
     app = FastAPI(
         title="Shelfmark",
         version="0.1.0",
-        description=documents.DESCRIPTION,
+        description=openapi.DESCRIPTION,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         lifespan=functools.partial(_live, service, url),

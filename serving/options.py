@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
-from index_builder.machine import processors
-from index_builder.searcher import Searcher
+from index_builder.search import Searcher
+from store.machine import processors
 
 MIB = 1 << 20
 

@@ -35,7 +35,7 @@ class PictureModel:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Embedded:
+class QueryEmbedding:
     """A query picture's embedding.
 
     Attributes:
@@ -49,7 +49,7 @@ class Embedded:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Decoded:
+class _DecodedQuery:
     pixels: npt.NDArray[np.uint8]
     encoder: Encoder
 
@@ -70,7 +70,7 @@ class PictureEmbedder:
         self._decoding: WorkQueue[Callable[[], Picture], Picture] = WorkQueue(
             "decode", call_each, max_waiting=self._most, threads=options.threads
         )
-        self._encoding: WorkQueue[_Decoded, Unit | Rejected] = WorkQueue(
+        self._encoding: WorkQueue[_DecodedQuery, Unit | Rejected] = WorkQueue(
             "encode", _encode, max_batch=max_batch, max_waiting=self._most, delay_s=options.batch_delay_ms / 1000
         )
 
@@ -83,7 +83,7 @@ class PictureEmbedder:
         if self._in_house >= self._most:
             raise refused("pictures_full", f"{self._in_house} pictures are waiting", self._encoding.retry_after_s)
 
-    async def embed(self, data: bytes, model: PictureModel, crop: Box | None = None) -> Embedded:
+    async def embed(self, data: bytes, model: PictureModel, crop: Box | None = None) -> QueryEmbedding:
         """One picture's embedding, or that of a part of it.
 
         Args:
@@ -108,14 +108,14 @@ class PictureEmbedder:
             self._in_house -= 1
             metrics.PICTURES_WAITING.dec()
 
-    async def _embed(self, data: bytes, model: PictureModel, crop: Box | None) -> Embedded:
+    async def _embed(self, data: bytes, model: PictureModel, crop: Box | None) -> QueryEmbedding:
         options = DecodeOptions(model.spec.image_size, model.spec.resize, self._max_pixels)
         with self._encoding.coming() as announced:
             picture = await self._decoding.submit(lambda: _decode(data, options, crop))
-            unit = await self._encoding.submit(_Decoded(picture.pixels, model.encoder), announced)
+            unit = await self._encoding.submit(_DecodedQuery(picture.pixels, model.encoder), announced)
         if isinstance(unit, Rejected):
             raise unit
-        return Embedded(unit.embedding, picture.width, picture.height)
+        return QueryEmbedding(unit.embedding, picture.width, picture.height)
 
     def close(self) -> None:
         """Stops the threads."""
@@ -131,7 +131,7 @@ def _decode(data: bytes, options: DecodeOptions, crop: Box | None) -> Picture:
         raise Problem(422, str(error)) from error
 
 
-def _encode(batch: Sequence[_Decoded]) -> list[Unit | Rejected | Exception]:
+def _encode(batch: Sequence[_DecodedQuery]) -> list[Unit | Rejected | Exception]:
     """One call of each model that is asked for; but for the moments after a swap there is one."""
     units: list[Unit | Rejected | Exception] = [Problem(500, "not embedded")] * len(batch)
     for encoder in {id(decoded.encoder): decoded.encoder for decoded in batch}.values():

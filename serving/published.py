@@ -11,7 +11,7 @@ import numpy as np
 from encoder.model import default_batch_size
 from encoder.source import check_loaded, load_checked, open_source
 from encoder.spec import EncoderSpec
-from index_builder.searcher import Searcher
+from index_builder.search import Searcher
 from serving.options import PictureSources, RowPictures, ServeOptions
 from serving.pictures import PictureModel
 from store.errors import StoreError
@@ -24,7 +24,7 @@ _SAME_SCORE = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class ServedVersion:
     """One version. Whoever holds it may go on using it after another has taken its place.
 
     Attributes:
@@ -66,8 +66,8 @@ def picture_batch_size(options: ServeOptions) -> int:
 
 
 def open_published(
-    options: ServeOptions, sources: PictureSources, version: str | None, before: Published | None = None
-) -> Published:
+    options: ServeOptions, sources: PictureSources, version: str | None, before: ServedVersion | None = None
+) -> ServedVersion:
     """Opens a version, checks that it finds what it holds, and warms it up.
 
     Args:
@@ -89,10 +89,10 @@ def open_published(
         values, distinct = searcher.rows.value_counts(name, _MAX_VALUES)
         counted = [{"value": value, "rows": rows} for value, rows in values]
         attributes.append({"name": name, "distinct": distinct, "values": counted})
-    return Published(searcher, model, attributes, sources.open_catalog(searcher), time.monotonic() - started_s)
+    return ServedVersion(searcher, model, attributes, sources.open_catalog(searcher), time.monotonic() - started_s)
 
 
-def _open_model(options: ServeOptions, entry: dict[str, Any], before: Published | None) -> PictureModel:
+def _open_model(options: ServeOptions, entry: dict[str, Any], before: ServedVersion | None) -> PictureModel:
     spec = EncoderSpec.from_manifest(entry)
     if before is not None and before.model is not None and before.model.spec.fingerprint == spec.fingerprint:
         return before.model

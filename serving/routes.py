@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from serving import documents, metrics
-from serving.answers import hit_documents, index_document, json_response
-from serving.asked import parse_options, parse_search, parse_size
+from serving import metrics, openapi
 from serving.options import MAX_DOCUMENT_BYTES
 from serving.problem import Problem
+from serving.responses import hit_documents, index_document, json_response
 from serving.schemas import (
     AttributesAnswer,
     HealthAnswer,
@@ -21,6 +20,7 @@ from serving.schemas import (
     SearchAnswer,
     SimilarAnswer,
 )
+from serving.search_request import parse_options, parse_search, parse_size
 from serving.service import Service
 from serving.thumbnails import SIZES_PX
 from serving.uploads import Upload
@@ -46,8 +46,8 @@ operations = APIRouter()
     "/search",
     summary="What looks like this picture, vector or row?",
     response_model=SearchAnswer,
-    responses=documents.problems(400, 404, 413, 415, 422),
-    openapi_extra=documents.SEARCH,
+    responses=openapi.problems(400, 404, 413, 415, 422),
+    openapi_extra=openapi.SEARCH,
 )
 async def search(request: Request) -> Response:
     """The picture comes as a raw body or in a form; vectors, ids of the index and URLs come as JSON."""
@@ -83,8 +83,8 @@ async def answer_search(service: Service, request: Request) -> Response:
     "/items/{item_id:path}/similar",
     summary="Other items that look like this one",
     response_model=SimilarAnswer,
-    responses=documents.problems(404, 422),
-    openapi_extra=documents.SIMILAR,
+    responses=openapi.problems(404, 422),
+    openapi_extra=openapi.SIMILAR,
 )
 async def similar(request: Request, item_id: Annotated[str, Path(examples=["sku-1042"])]) -> Response:
     """Neighbours of all its pictures, merged: each other item once, with its best picture."""
@@ -106,9 +106,9 @@ async def similar(request: Request, item_id: Annotated[str, Path(examples=["sku-
             "description": "Its sides keep their ratio; Picture-Width and Picture-Height are the original's",
         },
         304: {"description": "As it was"},
-        **documents.problems(404, 422),
+        **openapi.problems(404, 422),
     },
-    openapi_extra=documents.THUMBNAIL,
+    openapi_extra=openapi.THUMBNAIL,
 )
 async def thumbnail(request: Request, image_id: Annotated[str, Path(examples=["0a1b2c3d4e5f60718293"])]) -> Response:
     """The one that was stored when the row was embedded, or made from the catalog's own picture if it is still that."""
@@ -132,7 +132,7 @@ async def thumbnail(request: Request, image_id: Annotated[str, Path(examples=["0
     "/images/{image_id:path}",
     summary="A picture of the index",
     response_model=ImageAnswer,
-    responses=documents.problems(404, 422),
+    responses=openapi.problems(404, 422),
 )
 async def image(request: Request, image_id: Annotated[str, Path(examples=["0a1b2c3d4e5f60718293"])]) -> Response:
     """What the catalog says of it."""
@@ -150,7 +150,7 @@ async def image(request: Request, image_id: Annotated[str, Path(examples=["0a1b2
     )
 
 
-@api.get("/index", summary="The version that is served", response_model=IndexAnswer, responses=documents.problems())
+@api.get("/index", summary="The version that is served", response_model=IndexAnswer, responses=openapi.problems())
 async def index(request: Request) -> Response:
     """What it was made with, how good it is, what may be asked of it."""
     service = _service(request)
@@ -162,7 +162,7 @@ async def index(request: Request) -> Response:
     "/attributes",
     summary="What answers can be filtered by",
     response_model=AttributesAnswer,
-    responses=documents.problems(),
+    responses=openapi.problems(),
 )
 async def attributes(request: Request) -> Response:
     """Every attribute with its most frequent values."""
@@ -170,7 +170,7 @@ async def attributes(request: Request) -> Response:
     return json_response({"version": published.version, "attributes": published.attributes})
 
 
-@api.post("/reload", summary="Look at CURRENT now", response_model=ReloadAnswer, responses=documents.problems(409))
+@api.post("/reload", summary="Look at CURRENT now", response_model=ReloadAnswer, responses=openapi.problems(409))
 async def reload(request: Request) -> Response:
     """For who publishes and does not want to wait; answers once the next version is served or refused."""
     service = _service(request)
@@ -201,7 +201,7 @@ async def readyz(request: Request) -> Response:
     summary="For Prometheus",
     dependencies=[Depends(_check_key)],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documents.problems()},
+    responses={200: {"content": {"text/plain": {}}}, **openapi.problems()},
 )
 def read_metrics() -> Response:
     """Text format."""

@@ -120,7 +120,7 @@ def _protocol(options: ServeOptions) -> type:
 
 def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources], url: str, verbose: bool) -> ASGIApp:
     """In the process that serves; what it needs is imported there, after the environment is set."""
-    from index_builder.version_files import forget_copy
+    from index_builder.search import forget_copy
     from serving.app import create_app
     from serving.published import picture_batch_size
     from serving.service import Service

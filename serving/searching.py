@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from index_builder.neighbours import Query, answer, most_own, similar_items
-from index_builder.searcher import Hit, Searcher
+from index_builder.search import Hit, Query, Searcher, answer, most_own, similar_items
 from serving import metrics
 from serving.options import ServeOptions
 from serving.problem import Problem

@@ -9,19 +9,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from index_builder.neighbours import Query, query_of_image, query_of_item
-from index_builder.searcher import Hit
+from index_builder.search import Hit, Query, query_of_image, query_of_item
 from serving import metrics
-from serving.asked import DEFAULT_K, MAX_ANSWERS, Asked, Options, Vector
 from serving.keys import ApiKeys
 from serving.options import PictureSources, ServeOptions
-from serving.pictures import Embedded, PictureEmbedder, PictureModel
+from serving.pictures import PictureEmbedder, PictureModel, QueryEmbedding
 from serving.problem import Problem
-from serving.published import Published
+from serving.published import ServedVersion
 from serving.refusals import refused
 from serving.schemas import SearchDocument
+from serving.search_request import DEFAULT_K, MAX_ANSWERS, Options, SearchRequest, Vector
 from serving.searching import Search, SearchThreads
-from serving.thumbnails import Thumbnails
+from serving.thumbnails import ThumbnailCache
 from serving.uploads import Forms, UploadBudget
 from serving.watcher import Watcher
 from serving.work_queue import Full, WorkQueue, call_each
@@ -51,7 +50,7 @@ class Service:
         self.forms = Forms(options.max_waiting_pictures)
         self.pictures = PictureEmbedder(options, max_batch)
         self.threads = SearchThreads(options)
-        self.thumbnails = Thumbnails(options)
+        self.thumbnails = ThumbnailCache(options)
         # A thread of its own: the loop's executor would be waited for at the end, however long a version takes to open.
         self._reloading: WorkQueue[Callable[[], bool], bool] = WorkQueue("reload", call_each, max_waiting=1)
         self._looking = asyncio.Lock()
@@ -66,7 +65,9 @@ class Service:
         for part in (self.forms, self.pictures, self.threads, self.thumbnails, self._fetching, self._reloading):
             part.close()
 
-    async def search(self, published: Published, asked: Asked) -> tuple[list[list[Hit]], Embedded | None]:
+    async def search(
+        self, published: ServedVersion, asked: SearchRequest
+    ) -> tuple[list[list[Hit]], QueryEmbedding | None]:
         """The answers to each query, and the query picture if there was one.
 
         Raises:
@@ -74,7 +75,7 @@ class Service:
         """
         options = asked.options
         _check_attributes(published, options)
-        picture: Embedded | None = None
+        picture: QueryEmbedding | None = None
         if asked.picture is not None:
             picture = await self._embed(published, asked.picture, options)
             queries = [Query(picture.vector)]
@@ -87,7 +88,7 @@ class Service:
         search = Search(published.searcher, tuple(queries), k, options.sorted_where, options.group_by)
         return await self.threads.search(search), picture
 
-    async def find_row(self, published: Published, image_id: str) -> Hit:
+    async def find_row(self, published: ServedVersion, image_id: str) -> Hit:
         """A picture of the index.
 
         Raises:
@@ -111,7 +112,7 @@ class Service:
             self._next_look = None
             return await self._reloading.submit(self.watcher.reload)
 
-    async def similar(self, published: Published, item_id: str, options: Options) -> list[Hit]:
+    async def similar(self, published: ServedVersion, item_id: str, options: Options) -> list[Hit]:
         """Other items that look like one.
 
         Raises:
@@ -122,8 +123,8 @@ class Service:
         return await self.threads.similar(published.searcher, item_id, k, options.sorted_where)
 
     async def _queries(
-        self, published: Published, document: SearchDocument, vectors: Sequence[Vector], options: Options
-    ) -> tuple[list[Query], Embedded | None]:
+        self, published: ServedVersion, document: SearchDocument, vectors: Sequence[Vector], options: Options
+    ) -> tuple[list[Query], QueryEmbedding | None]:
         searcher = published.searcher
         if document.image_url is not None or options.crop is not None:
             _model_of(published)  # before anything is fetched
@@ -146,7 +147,7 @@ class Service:
         dimension = searcher.manifest.encoder["embedding_dim"]
         return [Query(_as_query(vector, number, dimension)) for number, vector in enumerate(vectors)], None
 
-    async def _embed(self, published: Published, data: bytes, options: Options) -> Embedded:
+    async def _embed(self, published: ServedVersion, data: bytes, options: Options) -> QueryEmbedding:
         return await self.pictures.embed(data, _model_of(published), options.crop)
 
     async def _fetch_url(self, url: str) -> bytes:
@@ -177,14 +178,14 @@ class Service:
             raise Problem(status, said, reason=rejected.reason.value) from rejected
 
 
-def _model_of(published: Published) -> PictureModel:
+def _model_of(published: ServedVersion) -> PictureModel:
     """Raises Problem 422 where pictures are not taken."""
     if published.model is None:
         raise Problem(422, "expected vectors or ids: this server takes no pictures (--no_pictures)")
     return published.model
 
 
-def _check_attributes(published: Published, options: Options) -> None:
+def _check_attributes(published: ServedVersion, options: Options) -> None:
     """Raises Problem 422 for an attribute that no row has."""
     known = published.searcher.rows.attribute_names
     for name in options.where or ():

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 from encoder.thumbnails import make_thumbnail, shrink_stored
-from index_builder.rows import Hit
+from index_builder.search import Hit
 from serving import metrics
 from serving.options import RowPictures, ServeOptions
 from serving.problem import Problem
-from serving.published import Published
+from serving.published import ServedVersion
 from serving.refusals import refused
 from serving.work_queue import Full, WorkQueue, call_each
 from store.rejects import Reason, Rejected
@@ -56,7 +56,7 @@ class _Gone:
 _Key = tuple[str, str, int]
 
 
-class Thumbnails:
+class ThumbnailCache:
     """Makes each thumbnail once, also when many ask at the same time, and keeps those that were asked for last.
 
     Belongs to the event loop's thread.
@@ -75,7 +75,7 @@ class Thumbnails:
             "thumbnail", call_each, max_waiting=_MAX_WAITING, threads=_THREADS
         )
 
-    async def get(self, published: Published, hit: Hit, size_px: int) -> CachedThumbnail:
+    async def get(self, published: ServedVersion, hit: Hit, size_px: int) -> CachedThumbnail:
         """The thumbnail of a row's picture.
 
         Args:
@@ -104,7 +104,7 @@ class Thumbnails:
             raise Problem(404, f"the catalog's picture cannot be had: {found.reason.value}", reason=found.reason.value)
         return found
 
-    async def _make(self, key: _Key, published: Published, hit: Hit) -> CachedThumbnail | _Gone:
+    async def _make(self, key: _Key, published: ServedVersion, hit: Hit) -> CachedThumbnail | _Gone:
         found: CachedThumbnail | _Gone
         try:
             found = await self._making.submit(lambda: self._fetch_and_make(published.pictures, hit, key[2]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serving.logs import LOG
 from serving.options import PictureSources, ServeOptions
-from serving.published import Published, open_published
+from serving.published import ServedVersion, open_published
 from store.errors import StoreError, UserError
 
 
@@ -26,7 +26,7 @@ class Versions:
         self._sources = sources
         self._note = note
 
-    def open(self, version: str | None, before: Published | None = None) -> Published:
+    def open(self, version: str | None, before: ServedVersion | None = None) -> ServedVersion:
         """As `open_published`, and notes it."""
         opened = open_published(self._options, self._sources, version, before)
         if self._note is not None:
@@ -35,7 +35,7 @@ class Versions:
             os.replace(partial, self._note)
         return opened
 
-    def open_first(self) -> Published:
+    def open_first(self) -> ServedVersion:
         """The version that CURRENT names; a worker that takes a dead one's place may go on with what the others serve.
 
         Raises:

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from index_builder.machine import proc_fields
 from serving import metrics
 from serving.logs import LOG
-from serving.published import Published
+from serving.published import ServedVersion
 from store.errors import StoreError, UserError
+from store.machine import proc_fields
 
 _MAX_RETRY_S = 600.0
 _LOOK_FOR_SIGN_S = 0.5
@@ -46,9 +46,9 @@ class Watcher:
 
     def __init__(
         self,
-        first: Published,
+        first: ServedVersion,
         read_current: Callable[[], str | None],
-        open_version: Callable[[str, Published], Published],
+        open_version: Callable[[str, ServedVersion], ServedVersion],
         *,
         poll_interval_s: float,
         sign: Path | None = None,
@@ -83,7 +83,7 @@ class Watcher:
         _announce(first)
 
     @property
-    def current(self) -> Published:
+    def current(self) -> ServedVersion:
         """What to answer from; hold on to it for as long as one request lasts."""
         return self._current
 
@@ -188,12 +188,12 @@ class Watcher:
             return 0
 
 
-def _gently(open_version: Callable[[], Published]) -> Published:
+def _gently(open_version: Callable[[], ServedVersion]) -> ServedVersion:
     """Opens a version in a thread that lets requests go first.
 
     Linux knows the priority of each thread, and only a new thread can be rid of a lower one again.
     """
-    opened: Future[Published] = Future()
+    opened: Future[ServedVersion] = Future()
 
     def run() -> None:
         with contextlib.suppress(OSError):
@@ -213,7 +213,7 @@ def _close(version: str, on_closed: Callable[[str], None]) -> None:
     threading.Thread(target=on_closed, args=(version,), name="close", daemon=True).start()
 
 
-def _announce(published: Published, before: Published | None = None) -> None:
+def _announce(published: ServedVersion, before: ServedVersion | None = None) -> None:
     """Log line and gauges of the version that is served from now on."""
     manifest = published.searcher.manifest
     if before is not None:
@@ -240,6 +240,6 @@ def _announce(published: Published, before: Published | None = None) -> None:
     )
 
 
-def _labels(published: Published) -> tuple[str, str, str, str]:
+def _labels(published: ServedVersion) -> tuple[str, str, str, str]:
     entry = published.searcher.manifest.encoder
     return published.version, published.snapshot, str(entry.get("backbone", "")), str(entry.get("precision", ""))

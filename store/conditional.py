@@ -17,7 +17,7 @@ from typing import Protocol
 
 from store.errors import StoreError, UserError
 from store.location import Store
-from store.objects import Refused, Versioned, find_object
+from store.objects import OtherWriter, Versioned, find_object
 
 _ATTEMPTS = 10
 
@@ -54,7 +54,7 @@ def write_if(store: Store, path: str, data: bytes, token: str | None) -> str | N
     for _ in range(_ATTEMPTS):
         try:
             return cell.write(data, token)
-        except Refused:
+        except OtherWriter:
             found = cell.read()
             if found is not None and found.data == data:
                 return found.token  # ours: the answer was lost on the way and the client library asked again
@@ -102,7 +102,7 @@ class _LocalCell:
         with self._guarded():
             found = self.read()
             if (found.token if found else None) != token:
-                raise Refused
+                raise OtherWriter
             self.store.replace(self.path, data)
         return hashlib.sha256(data).hexdigest()
 

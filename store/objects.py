@@ -32,7 +32,7 @@ class Versioned:
     token: str
 
 
-class Refused(Exception):
+class OtherWriter(Exception):
     """The file is not the one of the token, or was written by somebody else at the same time."""
 
 
@@ -49,7 +49,7 @@ class StoredObject(Protocol):
             The new token.
 
         Raises:
-            Refused: It is another one.
+            OtherWriter: It is another one.
             StoreError: It could not be written, or nobody can tell whether it was.
         """
 
@@ -118,7 +118,7 @@ class _S3Object:
         with self._explained("write"):
             answer = self._ask("put_object", changed, Body=data, **condition)
         if answer is None:
-            raise Refused
+            raise OtherWriter
         return str(answer["ETag"])
 
     def upload(self, local: Path) -> None:
@@ -181,7 +181,7 @@ class _GcsObject:
             try:
                 blob.upload_from_string(data, if_generation_match=int(token or 0))
             except self._errors().PreconditionFailed as error:
-                raise Refused from error
+                raise OtherWriter from error
             return str(blob.generation)
 
     def upload(self, local: Path) -> None:

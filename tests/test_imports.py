@@ -67,6 +67,32 @@ def test_module_imports_only_what_its_layer_may(module: Path) -> None:
     assert not imported & MUST_NOT_IMPORT.get(package, set())
 
 
+# Each room of index_builder, and the others that it may import.
+ROOMS: dict[str, set[str]] = {"search": set(), "pages": {"search"}, "build": {"search", "pages"}}
+
+
+def imported_rooms(source: str) -> set[tuple[str, bool]]:
+    """The rooms of index_builder that a module imports from, and whether past their faces."""
+    names = {
+        tuple((node.module or "").split("."))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("index_builder.")
+    }
+    return {(parts[1], len(parts) > 2) for parts in names}
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if path.parts[0] == "index_builder"], ids=str)
+def test_rooms_of_index_builder_import_only_those_below(module: Path) -> None:
+    room = module.parts[1]
+    imported = {name for name, _ in imported_rooms((ROOT / module).read_text(encoding="utf-8"))}
+    assert imported <= ROOMS.get(room, set()) | {room}
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if path.parts[0] in ("pipelines", "serving")], ids=str)
+def test_others_enter_index_builder_by_the_faces_of_its_rooms(module: Path) -> None:
+    assert not [room for room, past in imported_rooms((ROOT / module).read_text(encoding="utf-8")) if past]
+
+
 def test_store_needs_only_numpy_and_pyarrow() -> None:
     imported: set[str] = set()
     for module in MODULES:

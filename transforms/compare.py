@@ -17,8 +17,8 @@ from transforms.catalog import Catalog, catalog_base
 from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, ReadStale, StaleMark, describe
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
+from transforms.run_counts import RunCounts
 from transforms.shards import count_shards, shard_of
-from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 
 
@@ -35,7 +35,7 @@ class CompareRows(beam.PTransform):
 
     Input: PCollection[CatalogRow].
     Output: tagged: TASKS: PCollection[Task]; REUSED: PCollection[Reuse], rows whose image_uri and source_version are
-    what they were; TALLIES: PCollection[Tally].
+    what they were; TALLIES: PCollection[RunCounts].
     """
 
     TASKS, REUSED, TALLIES = "tasks", "reused", "tallies"
@@ -84,7 +84,7 @@ class CompareRows(beam.PTransform):
             | "JoinById" >> beam.CoGroupByKey()
             | "Compare" >> compare.with_outputs(self.TASKS, self.REUSED, self.TALLIES)
         )
-        for tag, kind in ((self.TASKS, Task), (self.REUSED, Reuse), (self.TALLIES, Tally)):
+        for tag, kind in ((self.TASKS, Task), (self.REUSED, Reuse), (self.TALLIES, RunCounts)):
             outputs[tag].element_type = kind
         return outputs
 
@@ -143,7 +143,7 @@ def _compare_bucket(
             known = _askable_version(row, previous, same_base)
             yield beam.pvalue.TaggedOutput(CompareRows.TASKS, Task(row, previous, known))
     progress.record(reused=work["unchanged"])
-    yield beam.pvalue.TaggedOutput(CompareRows.TALLIES, Tally(reused=work["unchanged"], work=dict(work)))
+    yield beam.pvalue.TaggedOutput(CompareRows.TALLIES, RunCounts(reused=work["unchanged"], work=dict(work)))
 
 
 def _is_unchanged(row: CatalogRow, previous: PreviousRow) -> bool:

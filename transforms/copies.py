@@ -19,10 +19,10 @@ from store.rejects import Reason
 from store.schema import STALE_SCHEMA, embedding_schema
 from store.snapshot import PART, STALE
 from transforms.previous import PreviousSnapshot
+from transforms.run_counts import RunCounts
 from transforms.shard_files import cause, identity
 from transforms.shards import shard_rows
 from transforms.snapshot import Verdict
-from transforms.tally import Tally
 from transforms.tasks import Reuse
 
 _KEPT = ["content_sha256", "width", "height", "embedding_norm", "embedding"]
@@ -47,7 +47,7 @@ class CopyReused(beam.PTransform):
     """Copies embeddings. They cross no stage: what is shuffled is where they lie and what the catalog says now.
 
     Input: PCollection[Reuse], and as singleton side inputs the EncoderSpec and the Verdict.
-    Output: PCollection[Tally], of files alone.
+    Output: PCollection[RunCounts], of files alone.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CopyReused(beam.PTransform):
         self._spec = spec
         self._verdict = verdict
 
-    def expand(self, reused: beam.PCollection[Reuse]) -> beam.PCollection[Tally]:
+    def expand(self, reused: beam.PCollection[Reuse]) -> beam.PCollection[RunCounts]:
         """By the file an embedding lies in, then one file at a time."""
         groups = group_parts(self._previous.parts, shard_rows(self._previous.rows)) if self._previous else []
         copy = beam.FlatMap(_copy, self._previous, groups, self._store, self._folder, self._spec, self._verdict)
@@ -73,7 +73,7 @@ class CopyReused(beam.PTransform):
             reused
             | "AssignCopy" >> beam.Map(_assign, self._previous, groups).with_output_types(tuple[int, Reuse])
             | "GroupCopy" >> beam.GroupByKey()
-            | "CopyEmbeddings" >> copy.with_output_types(Tally)
+            | "CopyEmbeddings" >> copy.with_output_types(RunCounts)
         )
 
 
@@ -89,7 +89,7 @@ def _copy(
     folder: str,
     spec: EncoderSpec,
     verdict: Verdict,
-) -> Iterator[Tally]:
+) -> Iterator[RunCounts]:
     if verdict is not Verdict.COMMIT:
         return
     number, reused = group
@@ -105,7 +105,7 @@ def _copy(
             why = cause(Reason(reuse.reason).stage, reuse.reason, reuse.detail)
             stale.add({**identity(reuse.row), **why, "stale_runs": reuse.stale_runs})
     files = tuple(file for file in (embedded.close(), stale.close()) if file is not None)
-    yield Tally(files=files, copied=len(rows))
+    yield RunCounts(files=files, copied=len(rows))
 
 
 def _tables(previous: PreviousSnapshot, parts: list[int], rows: list[Reuse], schema: pa.Schema) -> Iterator[pa.Table]:

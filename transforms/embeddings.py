@@ -23,14 +23,14 @@ from fetch.source_version import Fetched
 from store.location import Store
 from store.rejects import Rejected
 from store.thumbnails import has_thumbnail, write_thumbnail
-from transforms.endings import EmbeddedRow, Ending, RejectedRow, end_refused, end_row
-from transforms.known import KnownContents
-from transforms.line import EmbeddingLine, LineLimits
-from transforms.outcomes import Job, Outcome
+from transforms.embedding_line import EmbeddingLine, LineLimits
+from transforms.known_contents import KnownContents
+from transforms.picture_outcomes import PictureJob, PictureOutcome
 from transforms.previous import PreviousRow, PreviousSnapshot
 from transforms.progress import ProgressFile
+from transforms.row_outcomes import EmbeddedRow, RejectedRow, RowOutcome, end_refused, end_row
+from transforms.run_counts import RunCounts
 from transforms.shard_files import ShardFiles
-from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 
 MAX_STALE_RUNS = 3
@@ -90,8 +90,8 @@ class EmbedShards(beam.PTransform):
     as full as the catalog allows, however small the runner's bundles are.
 
     Input: PCollection[tuple[int, Iterable[Task]]], and the chosen EncoderSpec as a singleton side input.
-    Output: tagged: TALLIES: PCollection[Tally]; REUSED: PCollection[Reuse], rows whose pictures turned out to have an
-    embedding already.
+    Output: tagged: TALLIES: PCollection[RunCounts]; REUSED: PCollection[Reuse], rows whose pictures turned out
+    to have an embedding already.
     """
 
     TALLIES, REUSED = "tallies", "reused"
@@ -111,13 +111,13 @@ class EmbedShards(beam.PTransform):
         dofn = _EmbedShards(self._source, self._store, self._folder, self._options)
         embed = beam.ParDo(dofn, spec=self._spec).with_outputs(self.TALLIES, self.REUSED)
         outputs = shards | "EmbedShard" >> embed.with_resource_hints(**dict(self._options.resource_hints))
-        outputs[self.TALLIES].element_type = Tally
+        outputs[self.TALLIES].element_type = RunCounts
         outputs[self.REUSED].element_type = Reuse
         return outputs
 
 
 @dataclasses.dataclass(slots=True)
-class _Shard:
+class _ShardInProgress:
     """A shard under way: its files, and the tasks whose picture has not come off the line."""
 
     files: ShardFiles
@@ -129,7 +129,7 @@ class _Shard:
 class _Picture:
     """The tasks that share a picture, and the previous row that its source was asked about."""
 
-    shard: _Shard
+    shard: _ShardInProgress
     tasks: list[Task]
     asked: PreviousRow | None
 
@@ -145,7 +145,7 @@ class _EmbedShards(beam.DoFn):
         self._fetcher: ImageFetcher | None = None
         self._known: KnownContents | None = None
         self._line: EmbeddingLine | None = None
-        self._pictures: dict[Job, _Picture] = {}
+        self._pictures: dict[PictureJob, _Picture] = {}
 
     def start_bundle(self) -> None:
         # A bundle that failed may have left its pictures on the line: they belong to nobody now.
@@ -154,7 +154,7 @@ class _EmbedShards(beam.DoFn):
     def process(self, shard: tuple[int, Iterable[Task]], spec: EncoderSpec) -> Iterator[beam.pvalue.TaggedOutput]:
         number, tasks = shard
         line = self._line or self._start_line(spec)
-        under_way = _Shard(ShardFiles(self._store, self._folder, number, spec))
+        under_way = _ShardInProgress(ShardFiles(self._store, self._folder, number, spec))
         by_uri: dict[str, list[Task]] = {}
         for task in tasks:
             if task.reason:
@@ -163,7 +163,7 @@ class _EmbedShards(beam.DoFn):
                 by_uri.setdefault(task.row.image_uri, []).append(task)
         for uri, sharing in by_uri.items():
             asked = next((task for task in sharing if task.known_version), None)
-            job = Job(uri, asked.known_version if asked else "")
+            job = PictureJob(uri, asked.known_version if asked else "")
             self._pictures[job] = _Picture(under_way, sharing, asked.previous if asked else None)
             under_way.waiting += 1
             for outcome in line.push(job):
@@ -211,7 +211,7 @@ class _EmbedShards(beam.DoFn):
             self._line.close()
             self._line = None
 
-    def _collect(self, outcome: Outcome) -> Iterator[beam.pvalue.TaggedOutput]:
+    def _collect(self, outcome: PictureOutcome) -> Iterator[beam.pvalue.TaggedOutput]:
         picture = self._pictures.pop(outcome.job)
         picture.shard.files.count_picture(outcome)
         for task in picture.tasks:
@@ -222,7 +222,9 @@ class _EmbedShards(beam.DoFn):
         picture.shard.waiting -= 1
         yield from _close_if_finished(picture.shard)
 
-    def _write(self, ending: Ending, task: Task, shard: _Shard, outcome: Outcome | None = None) -> None:
+    def _write(
+        self, ending: RowOutcome, task: Task, shard: _ShardInProgress, outcome: PictureOutcome | None = None
+    ) -> None:
         shard.files.add(ending, task, outcome)
         self._options.progress.record(
             embedded=int(isinstance(ending, EmbeddedRow)),
@@ -231,7 +233,7 @@ class _EmbedShards(beam.DoFn):
         )
 
 
-def _close_if_finished(shard: _Shard) -> Iterator[beam.pvalue.TaggedOutput]:
+def _close_if_finished(shard: _ShardInProgress) -> Iterator[beam.pvalue.TaggedOutput]:
     if shard.complete and not shard.waiting:
         yield beam.pvalue.TaggedOutput(EmbedShards.TALLIES, shard.files.close())
 

@@ -13,10 +13,10 @@ from store.rejects import Stage
 from store.schema import REJECTED_SCHEMA, embedding_schema
 from store.snapshot import PART, REJECTED
 from transforms.compare import differs
-from transforms.endings import EmbeddedRow, Ending, RejectedRow
-from transforms.outcomes import Embedded, Outcome, Refused, SameContent
+from transforms.picture_outcomes import EmbeddedPicture, PictureOutcome, RefusedPicture, SameContent
+from transforms.row_outcomes import EmbeddedRow, RejectedRow, RowOutcome
 from transforms.rows import CatalogRow
-from transforms.tally import Tally, reject_digest
+from transforms.run_counts import RunCounts, reject_digest
 from transforms.tasks import Reuse, Task
 
 
@@ -50,16 +50,16 @@ class ShardFiles:
         self._rejected_by_reason: collections.Counter[str] = collections.Counter()
         self._rejects_digest = 0
 
-    def count_picture(self, outcome: Outcome) -> None:
+    def count_picture(self, outcome: PictureOutcome) -> None:
         """Counts what a picture cost, however many rows share it."""
-        at_source = isinstance(outcome, Refused) and outcome.reason.stage in (Stage.CATALOG, Stage.FETCH)
-        read = isinstance(outcome, Embedded | SameContent | Refused) and not at_source
-        modelled = isinstance(outcome, Embedded) or (
-            isinstance(outcome, Refused) and outcome.reason.stage is Stage.ENCODE
+        at_source = isinstance(outcome, RefusedPicture) and outcome.reason.stage in (Stage.CATALOG, Stage.FETCH)
+        read = isinstance(outcome, EmbeddedPicture | SameContent | RefusedPicture) and not at_source
+        modelled = isinstance(outcome, EmbeddedPicture) or (
+            isinstance(outcome, RefusedPicture) and outcome.reason.stage is Stage.ENCODE
         )
         self._work.update(fetched=int(read), encoded=int(modelled))
 
-    def add(self, ending: Ending, task: Task, outcome: Outcome | None = None) -> None:
+    def add(self, ending: RowOutcome, task: Task, outcome: PictureOutcome | None = None) -> None:
         """Counts how a row ended and writes it to the file it belongs to; a reused row's is written elsewhere.
 
         Args:
@@ -86,14 +86,14 @@ class ShardFiles:
                 how = _how(ending, outcome)
                 self._work.update({how: 1, "altered": int(differs(ending, task.previous))})
 
-    def close(self) -> Tally:
+    def close(self) -> RunCounts:
         """Finishes both files.
 
         Raises:
             StoreError: The store cannot be written.
         """
         files = tuple(file for file in (self._embedded.close(), self._rejected.close()) if file is not None)
-        return Tally(
+        return RunCounts(
             embedded=self._counts["embedded"],
             reused=self._counts["reused"],
             rejected_by_reason=dict(self._rejected_by_reason),
@@ -123,7 +123,7 @@ def _columns(ending: EmbeddedRow) -> dict[str, Any]:
     }
 
 
-def _how(reuse: Reuse, outcome: Outcome | None) -> str:
+def _how(reuse: Reuse, outcome: PictureOutcome | None) -> str:
     """Which count in a manifest's `work` a reused row belongs to."""
     if reuse.stale_runs:
         return "stale"

@@ -17,7 +17,7 @@ from store.location import Store
 from store.process import utc_now
 from store.snapshot import REFUSED, UNCHANGED, Counts, SnapshotManifest, commit, snapshot_folder
 from transforms.previous import PreviousSnapshot
-from transforms.tally import Tally, add_up, reject_digest
+from transforms.run_counts import RunCounts, add_up, reject_digest
 
 _PACKAGES = ("apache-beam", "tensorflow", "tensorflow-io", "pyarrow", "numpy", "scann", "shelfmark")
 
@@ -46,16 +46,16 @@ class SnapshotRequest:
 class SumTallies(beam.PTransform):
     """Adds up what pieces of the run have done.
 
-    Input: PCollection[Tally].
-    Output: PCollection[Tally] with one element.
+    Input: PCollection[RunCounts].
+    Output: PCollection[RunCounts] with one element.
     """
 
-    def expand(self, tallies: beam.PCollection[Tally]) -> beam.PCollection[Tally]:
+    def expand(self, tallies: beam.PCollection[RunCounts]) -> beam.PCollection[RunCounts]:
         """Gathers, then adds once: a sum of sums would copy the list of files again and again."""
         return (
             tallies
             | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            | "AddUp" >> beam.Map(add_up).with_output_types(Tally)
+            | "AddUp" >> beam.Map(add_up).with_output_types(RunCounts)
         )
 
 
@@ -67,7 +67,7 @@ class Verdict(str, enum.Enum):
     REFUSED = "refused"
 
 
-def judge(done: Tally, request: SnapshotRequest, previous: PreviousSnapshot | None) -> Verdict:
+def judge(done: RunCounts, request: SnapshotRequest, previous: PreviousSnapshot | None) -> Verdict:
     """Whether a snapshot is committed.
 
     Args:
@@ -84,14 +84,14 @@ def judge(done: Tally, request: SnapshotRequest, previous: PreviousSnapshot | No
 
 
 def _rejects_digest(previous: PreviousSnapshot) -> int:
-    return add_up(Tally(rejects_digest=reject_digest(*row)) for row in previous.rejected_rows()).rejects_digest
+    return add_up(RunCounts(rejects_digest=reject_digest(*row)) for row in previous.rejected_rows()).rejects_digest
 
 
 class CommitSnapshot(beam.PTransform):
     """Commits the snapshot as the run's last act.
 
-    Input: PCollection[Tally] with one element, the copies'; as singleton side inputs the sum of all else, the number of
-    catalog rows, the EncoderSpec, and the Verdict.
+    Input: PCollection[RunCounts] with one element, the copies'; as singleton side inputs the sum of all else, the
+    number of catalog rows, the EncoderSpec, and the Verdict.
     Output: PCollection[str], the snapshot's name when it was committed, nothing when a gate refused it.
     """
 
@@ -109,17 +109,17 @@ class CommitSnapshot(beam.PTransform):
         self._fixed = (store, request, previous.name if previous else None)
         self._sides = (done, row_count, spec, verdict)
 
-    def expand(self, copies: beam.PCollection[Tally]) -> beam.PCollection[str]:
+    def expand(self, copies: beam.PCollection[RunCounts]) -> beam.PCollection[str]:
         """One act."""
         return copies | "Commit" >> beam.FlatMap(_commit, *self._fixed, *self._sides).with_output_types(str)
 
 
 def _commit(
-    copies: Tally,
+    copies: RunCounts,
     store: Store,
     request: SnapshotRequest,
     previous: str | None,
-    done: Tally,
+    done: RunCounts,
     row_count: int,
     spec: EncoderSpec,
     verdict: Verdict,
@@ -139,7 +139,7 @@ def _commit(
 
 
 def describe_run(
-    done: Tally,
+    done: RunCounts,
     request: SnapshotRequest,
     previous: str | None,
     row_count: int,

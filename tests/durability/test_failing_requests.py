@@ -18,7 +18,7 @@ from tests.support.faulty_proxy import FAULTS
 from tests.support.places import bucket_of, fill
 from tests.support.proxy import NO_FAULT, Fault, changes_nothing
 from tests.support.store_acts import ACTS, check_course, check_finished
-from tests.support.tally import Tally
+from tests.support.tally import RunCounts
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def tells_apart(fault, request):
 
 def run_cases(remote, act, course, faults, lasting, only_changes=False):
     """Every fault at every request; side by side, as clients wait before they try again."""
-    tally = Tally(f"{act}: {len(faults)} faults, {WHEN[lasting]}")
+    tally = RunCounts(f"{act}: {len(faults)} faults, {WHEN[lasting]}")
     _, done, clean = run_with(remote, act, course, -1, NO_FAULT, lasting)
     assert done
 

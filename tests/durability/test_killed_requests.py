@@ -10,7 +10,7 @@ from tests.support.children import Child
 from tests.support.places import bucket_of, fill
 from tests.support.proxy import NO_FAULT, Fault, changes_nothing
 from tests.support.store_acts import ACTS, check_course, check_finished
-from tests.support.tally import Tally
+from tests.support.tally import RunCounts
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ CASES = [(act, happening) for act in ACTS for happening in HAPPENINGS if act != 
 
 @pytest.mark.parametrize(("act", "happening"), CASES)
 def test_current_names_a_whole_version_and_the_next_attempt_succeeds(act, happening, course, remote):
-    tally = Tally(f"{act}: {happening} every request")
+    tally = RunCounts(f"{act}: {happening} every request")
     fault, befall = HAPPENINGS[happening]
     _, ended, clean = run_with(remote, act, course(act), -1, NO_FAULT, befall)
     assert (ended.code, ended.error) == (0, "")

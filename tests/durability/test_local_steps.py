@@ -7,7 +7,7 @@ import pytest
 from tests.support.children import FAIL, FAIL_ON, INTERRUPT, KILL, AtStep, Child
 from tests.support.places import fill, local_places
 from tests.support.store_acts import ACTS, check_course, check_finished
-from tests.support.tally import Tally
+from tests.support.tally import RunCounts
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def at_every_step(act, what, course, tmp_path):
 def test_whatever_happens_at_any_step_current_names_a_whole_version_and_the_next_attempt_succeeds(
     act, what, course, tmp_path
 ):
-    tally = Tally(f"{act}: {what} at every file operation")
+    tally = RunCounts(f"{act}: {what} at every file operation")
     for number, ended, place in at_every_step(act, what, course(act), tmp_path):
         with tally.case(f"step {number} ({ended.steps[-1:]})"):
             assert ended.code == (-9 if what == KILL else 0)

@@ -20,7 +20,7 @@ from tests.support.places import LocalPlace, bucket_of, content_of, fill, local_
 from tests.support.proxy import Fault
 from tests.support.store_acts import check_whole
 from tests.support.store_api import published, roll_back
-from tests.support.tally import Tally
+from tests.support.tally import RunCounts
 
 RUN = "tests.support.exact_reindex:reindex"
 LOCK = "locks/reindex.json"
@@ -156,7 +156,7 @@ OTHERS = {"another run": (another_run, False), "a person's rollback": (a_person,
 def meet_everywhere(what, two_versions, new_place, hold, steps, least):
     """One run held at each of the steps."""
     other, strict = OTHERS[what]
-    tally = Tally(f"{what} meanwhile")
+    tally = RunCounts(f"{what} meanwhile")
     for number, step in steps:
         place = new_place()
         fill(place, two_versions)

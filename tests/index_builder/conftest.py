@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import SyntheticCatalog, write_snapshot
-from index_builder import plan
-from index_builder.build import IndexRequest, build_index
-from index_builder.searcher import Searcher
+from index_builder.build import plan
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.search.searcher import Searcher
 from store.index import IndexManifest
 from store.location import Store
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build import IndexRequest, build_index
-from index_builder.check import check_index
-from index_builder.engine import ExactEngine
-from index_builder.searcher import Searcher
-from index_builder.snapshot_rows import SnapshotRows
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.check import check_index
+from index_builder.build.snapshot_rows import SnapshotRows
+from index_builder.search.engine import ExactEngine
+from index_builder.search.searcher import Searcher
 from store.errors import GateRefused, StoreError, UserError
 from store.index import list_versions, read_index_manifest, version_folder
 from store.location import Store

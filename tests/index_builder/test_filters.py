@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.vectors import SyntheticCatalog
-from index_builder.engine import Engine
-from index_builder.searcher import Searcher
-from index_builder.truth import ExactSearch, Queries, recall
-from index_builder.tuning import without_own
+from index_builder.build.exact_neighbours import ExactSearch, Queries, recall
+from index_builder.build.tuning import without_own
+from index_builder.search.engine import Engine
+from index_builder.search.searcher import Searcher
 from tests.index_builder.conftest import DIMENSION, ROWS, Indexed
 
 K = 10

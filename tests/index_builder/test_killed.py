@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build import IndexRequest, build_index
-from index_builder.searcher import Searcher
-from index_builder.shard import ShardTask, build_shard
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.shard import ShardTask, build_shard
+from index_builder.search.searcher import Searcher
 from store import conditional
 from store.index import list_versions, read_index_manifest
 from store.location import Store
@@ -52,7 +52,7 @@ def test_killed_at_any_step_of_a_build_current_names_a_whole_version(tmp_path: P
 
 SLOW_BUILD = """
 import sys, time, pytest
-from index_builder.build import IndexRequest, build_index
+from index_builder.build.build_index import IndexRequest, build_index
 from store.location import Store
 from tests.index_builder.conftest import use_trees
 def say(line):

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from index_builder.engine import ExactEngine
-from index_builder.rows import Rows, row_table
-from index_builder.searcher import Searcher
+from index_builder.search.engine import ExactEngine
+from index_builder.search.rows import Rows, row_table
+from index_builder.search.searcher import Searcher
 from pipelines import evaluate, search
 from pipelines.console import LOG, align, quiet_libraries, show
 from pipelines.flag_types import new_parser

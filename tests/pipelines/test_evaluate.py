@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.engine import ExactEngine
-from index_builder.rows import Rows, row_table
-from index_builder.searcher import Searcher
+from index_builder.search.engine import ExactEngine
+from index_builder.search.rows import Rows, row_table
+from index_builder.search.searcher import Searcher
 from pipelines.evaluate import add_evaluate, find_answers, run_evaluate
 from pipelines.flag_types import new_parser
 from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_index

@@ -13,7 +13,7 @@ import pytest
 import encoder.source
 from encoder.spec import EncoderSpec
 from fetch.policy import policy_for
-from index_builder.searcher import Searcher
+from index_builder.search.searcher import Searcher
 from pipelines import labelled_queries
 from pipelines.main import main
 from pipelines.reindex_plan import _look

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build import IndexRequest, build_index
-from index_builder.searcher import Searcher
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.search.searcher import Searcher
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.flag_types import recall_target, size_bytes
 from pipelines.index_shards import shards_on_beam

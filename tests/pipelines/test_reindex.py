@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.build import IndexRequest
-from index_builder.searcher import Searcher
+from index_builder.build.build_index import IndexRequest
+from index_builder.search.searcher import Searcher
 from store.errors import GateRefused, StoreError
 from store.index import list_versions
 from store.lease import LeaseHeld
@@ -101,7 +101,7 @@ def test_a_catalog_of_other_ids_needs_a_person(catalog, rows, store):
 
 
 def test_a_version_under_its_target_is_not_published(catalog, store, monkeypatch):
-    monkeypatch.setattr("index_builder.exact_version.measure", lambda *_: 0.9)
+    monkeypatch.setattr("index_builder.build.exact_version.measure", lambda *_: 0.9)
     with pytest.raises(GateRefused, match=r"nothing is published: recall@3 0.9000, expected at least"):
         reindex(store, catalog)
     assert read_current(Store(str(store))) is None

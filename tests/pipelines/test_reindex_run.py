@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.build import IndexRequest
+from index_builder.build.build_index import IndexRequest
 from pipelines import reindex_run
 from pipelines.reindex_run import ReindexRun
 from store.errors import GateRefused, StoreError
@@ -20,7 +20,7 @@ from tests.pipelines.test_incremental import draw, put
 from tests.support.small_embed import embed_again, write_catalog
 from tests.support.small_reindex import REQUEST, check_published, new_run, reindex
 from tests.support.versions import add_snapshot, add_version, name_of, publish_now
-from transforms.tally import WORK
+from transforms.run_counts import WORK
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder.neighbours import Query
-from index_builder.rows import Hit
+from index_builder.search.neighbours import Query
+from index_builder.search.rows import Hit
 from pipelines.flag_types import new_parser
-from pipelines.search import Asked, add_search, run_search, table
+from pipelines.search import SearchQuery, add_search, run_search, table
 from store.errors import StoreError, UserError
 from store.snapshot import snapshot_folder
 from tests.support.small_store import SmallStore, make_small_index
@@ -140,7 +140,9 @@ def test_the_table_is_aligned_and_has_a_block_to_each_query():
         Hit("i1", "mug-1", "a/b.jpg", 0.98765, {"category": "mug", "colour": "dark\nred"}, 4),
         Hit("i22", "m", "c.jpg", -0.5, {}, 1),
     ]
-    text = table([Asked(name, Query(np.ones(2, np.float32))) for name in ("one.jpg", "two.jpg")], [hits, hits[1:]])
+    text = table(
+        [SearchQuery(name, Query(np.ones(2, np.float32))) for name in ("one.jpg", "two.jpg")], [hits, hits[1:]]
+    )
     assert text.splitlines() == [
         "one.jpg",
         "rank  score    item_id  image_id  image_uri  attributes",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.build import IndexRequest, build_index
-from index_builder.searcher import Searcher
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.search.searcher import Searcher
 from pipelines.flag_types import new_parser
 from pipelines.main import main
 from pipelines.serve import add_serve, open_sources, read_keys, run_serve

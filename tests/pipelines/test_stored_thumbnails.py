@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from encoder.thumbnails import STORED_PX, shrink_stored, stored_thumbnail
-from index_builder.build import IndexRequest, build_index
-from index_builder.digests import PictureDigests
-from index_builder.rows import Rows
-from index_builder.searcher import Searcher
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.search.picture_digests import PictureDigests
+from index_builder.search.rows import Rows
+from index_builder.search.searcher import Searcher
 from pipelines.thumbnails import open_index_thumbnails
 from pipelines.trust import AUTO
 from store.location import Store

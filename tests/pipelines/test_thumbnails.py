@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from index_builder.rows import Hit
+from index_builder.search.rows import Hit
 from pipelines.row_pictures import RowPictures
-from pipelines.thumbnails import Thumbnails
+from pipelines.thumbnails import PageThumbnails
 from store.errors import UserError
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, ShortageError
@@ -26,10 +26,10 @@ def row(image_uri: str) -> Hit:
     return Hit(image_uri, "item", image_uri, 1.0, {}, ROWS.index(image_uri))
 
 
-def open_on(base: str, fetch: Callable[[str], bytes]) -> Thumbnails:
+def open_on(base: str, fetch: Callable[[str], bytes]) -> PageThumbnails:
     """Thumbnails of rows whose pictures are as they were embedded."""
     digests = [hashlib.sha256(PAGE if name == "page.png" else encoded()).hexdigest() for name in ROWS]
-    return Thumbnails(RowPictures(fetch, base, digests.__getitem__))
+    return PageThumbnails(RowPictures(fetch, base, digests.__getitem__))
 
 
 def encoded() -> bytes:

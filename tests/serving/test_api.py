@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from encoder.decode import Box, DecodeOptions, decode_picture
-from index_builder.build import IndexRequest, build_index
+from index_builder.build.build_index import IndexRequest, build_index
 from pipelines.serve import open_sources
 from serving.logs import LOG
 from serving.options import ServeOptions

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from serving import uploads
-from serving.asked import parse_document
 from serving.options import MAX_DOCUMENT_BYTES
 from serving.problem import Problem
+from serving.search_request import parse_document
 from tests.support.hostile import hostile_files
 from tests.support.serving import (
     ODD_ID,

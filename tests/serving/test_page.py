@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from index_builder.build import IndexRequest, build_index
+from index_builder.build.build_index import IndexRequest, build_index
 from samples.catalog import draw_catalog
 from serving.options import ServeOptions
 from store.location import Store

@@ -13,8 +13,8 @@ import pytest
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import default_batch_size
 from encoder.normalise import Unit, normalise
-from index_builder.build import IndexRequest, build_index
-from index_builder.searcher import Searcher
+from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.search.searcher import Searcher
 from pipelines.query_encoder import QueryEncoder
 from pipelines.serve import open_sources
 from serving import published as module

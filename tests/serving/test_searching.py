@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_builder.neighbours import Query, answer, query_of_image, query_of_item
-from index_builder.searcher import Hit, Searcher
+from index_builder.search.neighbours import Query, answer, query_of_image, query_of_item
+from index_builder.search.searcher import Hit, Searcher
 from serving import searching
 from serving.options import ServeOptions
 from serving.problem import Problem

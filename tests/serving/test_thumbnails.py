@@ -16,11 +16,11 @@ from PIL import Image
 from prometheus_client import REGISTRY
 
 from encoder.thumbnails import make_thumbnail
-from index_builder.rows import Hit
+from index_builder.search.rows import Hit
 from serving import thumbnails as module
 from serving.options import ServeOptions
 from serving.problem import Problem
-from serving.thumbnails import SIZES_PX, CachedThumbnail, Thumbnails
+from serving.thumbnails import SIZES_PX, CachedThumbnail, ThumbnailCache
 from store.rejects import Reason, Rejected
 from tests.support.fake_time import FakeTime
 from tests.support.hostile import encoded, photo
@@ -65,9 +65,11 @@ def catalog() -> Catalog:
     return Catalog()
 
 
-def run(test: Callable[[Thumbnails], Coroutine[Any, Any, None]], cache_bytes: int = 1 << 20, **options: Any) -> None:
+def run(
+    test: Callable[[ThumbnailCache], Coroutine[Any, Any, None]], cache_bytes: int = 1 << 20, **options: Any
+) -> None:
     async def start() -> None:
-        thumbnails = Thumbnails(ServeOptions("store", thumbnail_cache_bytes=cache_bytes, **options))
+        thumbnails = ThumbnailCache(ServeOptions("store", thumbnail_cache_bytes=cache_bytes, **options))
         try:
             await asyncio.wait_for(test(thumbnails), 30)
         finally:
@@ -93,7 +95,7 @@ def kept_bytes() -> float | None:
 
 @pytest.mark.parametrize("size_px", SIZES_PX)
 def test_it_is_a_small_jpeg_that_knows_the_size_of_the_picture(catalog, size_px):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         made = await thumbnails.get(catalog.published, row("a.jpg"), size_px)
         assert (made.width, made.height) == (900, 600)
         with Image.open(io.BytesIO(made.jpeg)) as small:
@@ -103,7 +105,7 @@ def test_it_is_a_small_jpeg_that_knows_the_size_of_the_picture(catalog, size_px)
 
 
 def test_many_who_ask_at_the_same_time_get_the_one_that_is_made(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         made_before, hits_before = count("made"), count("hit")
         catalog.open.clear()
         asking = [asyncio.ensure_future(thumbnails.get(catalog.published, row("a.jpg"), 160)) for _ in range(20)]
@@ -119,7 +121,7 @@ def test_many_who_ask_at_the_same_time_get_the_one_that_is_made(catalog):
 
 
 def test_another_size_and_another_snapshot_are_other_thumbnails(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         one = await thumbnails.get(catalog.published, row("a.jpg"), 160)
         large = await thumbnails.get(catalog.published, row("a.jpg"), 320)
         assert one.etag != large.etag
@@ -131,7 +133,7 @@ def test_another_size_and_another_snapshot_are_other_thumbnails(catalog):
 
 
 def test_those_asked_for_last_are_kept_within_the_limit(catalog):
-    async def measure(thumbnails: Thumbnails) -> None:
+    async def measure(thumbnails: ThumbnailCache) -> None:
         await thumbnails.get(catalog.published, row("a.jpg"), 160)
 
     run(measure)
@@ -139,7 +141,7 @@ def test_those_asked_for_last_are_kept_within_the_limit(catalog):
     assert one_bytes is not None
     assert one_bytes > 1000
 
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         for name in ("a.jpg", "b.jpg", "a.jpg", "c.jpg", "a.jpg"):  # c takes the place of b
             await thumbnails.get(catalog.published, row(name), 160)
         assert kept_bytes() == 2 * one_bytes
@@ -153,7 +155,7 @@ def test_those_asked_for_last_are_kept_within_the_limit(catalog):
 
 
 def test_nothing_is_kept_where_nothing_has_room(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         for _ in range(2):
             assert isinstance(await thumbnails.get(catalog.published, row("a.jpg"), 160), CachedThumbnail)
         assert catalog.fetched == {"a.jpg": 2}
@@ -163,7 +165,7 @@ def test_nothing_is_kept_where_nothing_has_room(catalog):
 
 
 def test_a_picture_that_is_gone_is_not_looked_for_again(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         gone_before = count("gone")
         catalog.refused["a.jpg"] = Rejected(Reason.NOT_FOUND, "/secret/place/a.jpg: no such file")
         for _ in range(2):
@@ -181,7 +183,7 @@ def test_a_picture_that_is_put_back_is_found_after_a_while(catalog):
     time_passes = FakeTime()
 
     async def test() -> None:
-        thumbnails = Thumbnails(ServeOptions("store"), time_passes.clock)
+        thumbnails = ThumbnailCache(ServeOptions("store"), time_passes.clock)
         try:
             catalog.refused["a.jpg"] = Rejected(Reason.NOT_FOUND, "no such file")
             with pytest.raises(Problem):
@@ -200,7 +202,7 @@ def test_a_picture_that_is_put_back_is_found_after_a_while(catalog):
 
 
 def test_a_picture_that_cannot_be_decoded_is_not_fetched_again(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         published = publication("s", lambda uri: catalog.fetch(uri)[:200])
         for _ in range(2):
             with pytest.raises(Problem, match="truncated"):
@@ -211,7 +213,7 @@ def test_a_picture_that_cannot_be_decoded_is_not_fetched_again(catalog):
 
 
 def test_a_picture_that_may_be_back_is_looked_for_again(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         catalog.refused["a.jpg"] = Rejected(Reason.TIMEOUT, "slow", passing=True)
         with pytest.raises(Problem, match="cannot be had: timeout"):
             await thumbnails.get(catalog.published, row("a.jpg"), 160)
@@ -222,7 +224,7 @@ def test_a_picture_that_may_be_back_is_looked_for_again(catalog):
 
 
 def test_what_nobody_expected_is_raised_and_not_kept(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         broken = publication(catalog.snapshot, lambda _: bytes(1 // 0))
         with pytest.raises(ZeroDivisionError):
             await thumbnails.get(broken, row("a.jpg"), 160)
@@ -232,7 +234,7 @@ def test_what_nobody_expected_is_raised_and_not_kept(catalog):
 
 
 def test_a_picture_with_too_many_pixels_is_not_decoded(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         with pytest.raises(Problem, match="cannot be had: too_many_pixels") as problem:
             await thumbnails.get(catalog.published, row("a.jpg"), 160)
         assert problem.value.status == 404
@@ -251,7 +253,7 @@ def test_many_are_fetched_at_once_but_as_many_decoded_as_there_are_processors(ca
 
     monkeypatch.setattr(module, "make_thumbnail", make)
 
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         names = [f"{number}.jpg" for number in range(6)]
         asking = [asyncio.ensure_future(thumbnails.get(catalog.published, row(name), 160)) for name in names]
         await until(lambda: catalog.fetched.total() == 6 and len(decoding) == 2)
@@ -263,7 +265,7 @@ def test_many_are_fetched_at_once_but_as_many_decoded_as_there_are_processors(ca
 
 
 def test_one_who_leaves_takes_nothing_from_the_others(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         catalog.open.clear()
         first, second = [asyncio.ensure_future(thumbnails.get(catalog.published, row("a.jpg"), 160)) for _ in range(2)]
         await until(lambda: catalog.fetched["a.jpg"] == 1)
@@ -279,7 +281,7 @@ def test_one_who_leaves_takes_nothing_from_the_others(catalog):
 
 
 def test_what_was_made_for_one_who_left_is_there_for_the_next(catalog):
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         catalog.open.clear()
         only = asyncio.ensure_future(thumbnails.get(catalog.published, row("a.jpg"), 160))
         await until(lambda: catalog.fetched["a.jpg"] == 1)
@@ -296,7 +298,7 @@ def test_one_too_many_is_told_to_come_back(catalog, monkeypatch):
     monkeypatch.setattr(module, "_MAX_WAITING", 1)
     monkeypatch.setattr(module, "_THREADS", 1)
 
-    async def test(thumbnails: Thumbnails) -> None:
+    async def test(thumbnails: ThumbnailCache) -> None:
         catalog.open.clear()
         asking = [asyncio.ensure_future(thumbnails.get(catalog.published, row("a.jpg"), 160))]
         await until(lambda: catalog.fetched["a.jpg"] == 1)

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from serving.logs import LOG
-from serving.published import Published
+from serving.published import ServedVersion
 from serving.watcher import RefusedVersion, Watcher
 from store.errors import StoreError, UserError
 from tests.support.fake_time import FakeTime
@@ -25,12 +25,12 @@ POLL_S = 10.0
 ONE, TWO, THREE = name_of(1), name_of(2), name_of(3)
 
 
-def published(name: str) -> Published:
+def published(name: str) -> ServedVersion:
     """A version without an index."""
     day = int(name[6:8])
     pictures: Any = None
     searcher: Any = types.SimpleNamespace(version=name, manifest=version_manifest(day, day, 0.97))
-    return Published(searcher, None, [], pictures, 0.5)
+    return ServedVersion(searcher, None, [], pictures, 0.5)
 
 
 class Publications:
@@ -47,7 +47,7 @@ class Publications:
             raise self.current
         return self.current
 
-    def open(self, version: str, before: Published) -> Published:
+    def open(self, version: str, before: ServedVersion) -> ServedVersion:
         assert before.version != version
         self.opened.append(version)
         self.event.set()

@@ -12,7 +12,7 @@ from store import conditional, objects
 from store.conditional import read_versioned, write_if
 from store.errors import StoreError, UserError
 from store.location import Store
-from store.objects import Refused, Versioned
+from store.objects import OtherWriter, Versioned
 from tests.support import gcs_server as gcs
 from tests.support import s3_server as s3
 from tests.support.faulty_proxy import FaultyProxy
@@ -101,7 +101,7 @@ class Deaf:
     def write(self, data, token):
         if next(self.refusals, False):
             self.cell.write(data, token)
-            raise Refused
+            raise OtherWriter
         return self.cell.write(data, token)
 
 
@@ -156,7 +156,7 @@ def test_a_refusal_without_a_rival_is_tried_again_and_not_for_ever(tmp_path, mon
     class Busy(Deaf):
         def write(self, data, token):
             if next(self.refusals):
-                raise Refused
+                raise OtherWriter
             return self.cell.write(data, token)
 
     monkeypatch.setattr(conditional, "_cell", lambda place, path: Busy(plain(place, path), iter([True, True, False])))

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from index_builder.version_files import open_version
+from index_builder.search.version_files import open_version
 from store.errors import GateRefused, StoreError, UserError
 from store.index import IndexFile, IndexManifest, commit_version, list_versions, read_index_manifest, version_folder
 from store.location import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.version_files import describe_files, local_folder
+from index_builder.search.version_files import describe_files, local_folder
 from store.damage import set_aside
 from store.index import IndexManifest, commit_version, list_versions, read_index_manifest, version_folder
 from store.location import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import benchmarks.vectors
-from index_builder.build import IndexRequest
+from index_builder.build.build_index import IndexRequest
 from pipelines.reindex_run import ReindexRequest, ReindexRun
 from store.lease import Clock
 from store.location import Store

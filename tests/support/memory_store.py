@@ -10,7 +10,7 @@ import pytest
 
 from store import conditional
 from store.location import Store
-from store.objects import Refused, Versioned
+from store.objects import OtherWriter, Versioned
 
 _ONE_WRITER = threading.Lock()
 
@@ -33,7 +33,7 @@ class MemoryCell:
         with _ONE_WRITER:
             found = self.read()
             if (found.token if found else None) != token:
-                raise Refused
+                raise OtherWriter
             self._store.replace(self._path, data)
         return hashlib.sha256(data).hexdigest()
 

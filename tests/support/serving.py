@@ -23,13 +23,13 @@ import uvicorn
 from PIL import Image
 
 from encoder.spec import EncoderSpec
-from index_builder.build import IndexRequest, build_index
+from index_builder.build.build_index import IndexRequest, build_index
 from pipelines.serve import open_sources
 from serving.app import create_app
 from serving.options import PictureSources, ServeOptions
 from serving.pictures import PictureModel
 from serving.protocol import limited_protocol
-from serving.published import Published, open_published, picture_batch_size
+from serving.published import ServedVersion, open_published, picture_batch_size
 from serving.service import Service
 from serving.watcher import Watcher
 from store.location import Store
@@ -181,8 +181,8 @@ def _open(
     sources: PictureSources,
     encoder: FakeEncoder,
     version: str | None,
-    before: Published | None,
-) -> Published:
+    before: ServedVersion | None,
+) -> ServedVersion:
     """What `open_published` gives, with the fake in the first version; later ones take it over, or are refused."""
     if before is not None:
         return open_published(options, sources, version, before)

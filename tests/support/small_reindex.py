@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from index_builder.build import IndexRequest
+from index_builder.build.build_index import IndexRequest
 from pipelines.reindex_run import ReindexRequest, ReindexRun
 from pipelines.trust import AUTO, Trust
 from store.index import read_index_manifest

@@ -9,7 +9,7 @@ from typing import Any
 from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
 from fetch.policy import policy_for
-from index_builder.build import IndexRequest, build_index
+from index_builder.build.build_index import IndexRequest, build_index
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
 from samples.catalog import draw_catalog

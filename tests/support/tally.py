@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 
-class Tally:
+class RunCounts:
     """Counts cases."""
 
     def __init__(self, what: str) -> None:

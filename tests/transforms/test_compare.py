@@ -19,8 +19,8 @@ from transforms.compare import CompareRows, differs
 from transforms.previous import PreviousRow, StaleMark, describe
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow
+from transforms.run_counts import RunCounts
 from transforms.shards import MIN_SHARD_ROWS
-from transforms.tally import Tally
 from transforms.tasks import Reuse, Task
 
 NO_PROGRESS = ProgressFile("")
@@ -40,7 +40,7 @@ def compared(
     *,
     same_base: bool = True,
     progress: ProgressFile = NO_PROGRESS,
-) -> tuple[list[Task], list[Reuse], Tally]:
+) -> tuple[list[Task], list[Reuse], RunCounts]:
     sides: dict[str, list] = {"catalog": list(rows), "previous": list(past), "stale": list(stale)}
     found: dict[str, list] = {CompareRows.TASKS: [], CompareRows.REUSED: [], CompareRows.TALLIES: []}
     for output in compare._compare_bucket((0, sides), same_base, progress, compare._MayName("/catalog", ON_REQUEST)):
@@ -53,7 +53,7 @@ def test_a_row_as_it_was_is_reused_and_costs_nothing() -> None:
     row = catalog_row("a", "v1", colour="red")
     tasks, reused, tally = compared([row], [past_row(row, place=7)])
     assert (tasks, reused) == ([], [Reuse(row, 7, digest_of(row))])
-    assert tally == Tally(reused=1, work={"unchanged": 1, "altered": 0, "gone": 0})
+    assert tally == RunCounts(reused=1, work={"unchanged": 1, "altered": 0, "gone": 0})
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_another_picture_or_another_version_of_it_is_looked_at(uri: str, version
     """A version tells two states of one picture apart, not two pictures: "v1" of another URI is another picture."""
     before = past_row(catalog_row("a", "v1"))
     row = catalog_row("a", version, uri)
-    assert compared([row], [before]) == ([Task(row, before)], [], Tally(work={"gone": 0}))
+    assert compared([row], [before]) == ([Task(row, before)], [], RunCounts(work={"gone": 0}))
 
 
 def test_without_versions_nothing_is_taken_for_unchanged() -> None:
@@ -104,7 +104,7 @@ def test_a_new_row_has_no_past_and_a_lost_one_is_gone() -> None:
     tasks, reused, tally = compared([new, kept], [past_row(kept, 1), past_row(catalog_row("lost", "v1"), 2)])
     assert tasks == [Task(new)]
     assert [reuse.place for reuse in reused] == [1]
-    assert tally == Tally(reused=1, work={"unchanged": 1, "altered": 0, "gone": 1})
+    assert tally == RunCounts(reused=1, work={"unchanged": 1, "altered": 0, "gone": 1})
 
 
 def test_the_first_of_two_equal_ids_is_kept_wherever_it_comes() -> None:
@@ -205,7 +205,7 @@ def test_a_catalog_meets_the_newest_snapshot(tmp_path: Path, moved: bool) -> Non
         ]
         assert_that(outputs.tasks, equal_to(expected), "Tasks")
         assert_that(outputs.reused, equal_to([Reuse(rows[0], 0, digest_of(rows[0]))]), "Reused")
-        sums = [Tally(reused=1, work={"unchanged": 1, "altered": 0, "gone": 0})]
+        sums = [RunCounts(reused=1, work={"unchanged": 1, "altered": 0, "gone": 0})]
         assert_that(outputs.tallies, equal_to(sums), "Tallies")
 
 

@@ -17,8 +17,8 @@ from transforms import copies
 from transforms.copies import group_parts
 from transforms.previous import PreviousSnapshot
 from transforms.rows import CatalogRow
+from transforms.run_counts import RunCounts
 from transforms.snapshot import Verdict
-from transforms.tally import Tally
 from transforms.tasks import Reuse
 
 ROWS = [catalog_row(f"id{place:02d}", "v1", colour="red") for place in range(10)]
@@ -42,7 +42,7 @@ def reuse(place: int, row: CatalogRow | None = None, **changes) -> Reuse:
 
 def copied(
     previous: PreviousSnapshot, rows: list[Reuse], rows_wanted: int = 8, verdict: Verdict = Verdict.COMMIT
-) -> tuple[list[Tally], pa.Table]:
+) -> tuple[list[RunCounts], pa.Table]:
     """The tallies of every group, and all rows that were written."""
     groups = group_parts(previous.parts, rows_wanted)
     by_group: dict[int, list[Reuse]] = {}

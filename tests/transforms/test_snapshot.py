@@ -13,11 +13,11 @@ from store.snapshot import REFUSED, UNCHANGED, SnapshotManifest, list_snapshots,
 from tests.support.past import SPEC, catalog_row, past_snapshot
 from tests.support.versions import name_of
 from transforms import snapshot
+from transforms.run_counts import RunCounts, reject_digest
 from transforms.snapshot import SnapshotRequest, Verdict, describe_run, judge
-from transforms.tally import Tally, reject_digest
 
 REQUEST = SnapshotRequest(name_of(2), "catalog.csv", "2026-11-02T03:15:00+00:00", max_reject_ratio=0.5)
-DONE = Tally(embedded=2, reused=3, rejected_by_reason={"not_found": 5}, fingerprints=(SPEC.fingerprint,))
+DONE = RunCounts(embedded=2, reused=3, rejected_by_reason={"not_found": 5}, fingerprints=(SPEC.fingerprint,))
 NOW = datetime.datetime(2026, 11, 2, 3, 15, 4, tzinfo=datetime.timezone.utc)
 
 
@@ -42,8 +42,8 @@ def test_the_gates_count_rejects_and_embeddings(ratio: float, least_rows: int, v
 
 
 def test_a_catalog_without_rows_has_rejected_none() -> None:
-    assert judge(Tally(), dataclasses.replace(REQUEST, max_reject_ratio=0.0), None) is Verdict.COMMIT
-    assert judge(Tally(), dataclasses.replace(REQUEST, least_rows=1), None) is Verdict.REFUSED
+    assert judge(RunCounts(), dataclasses.replace(REQUEST, max_reject_ratio=0.0), None) is Verdict.COMMIT
+    assert judge(RunCounts(), dataclasses.replace(REQUEST, least_rows=1), None) is Verdict.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_says_what_the_last_snapshot_says_is_not_committed_again(
     store: Store, changes: dict, verdict: Verdict
 ) -> None:
     previous = past_snapshot(store, [catalog_row("b", "v1")])
-    done = Tally(reused=1, **changes)
+    done = RunCounts(reused=1, **changes)
     request = dataclasses.replace(REQUEST, only_if_changed=True)
     assert judge(done, request, previous) is verdict
     assert judge(done, REQUEST, previous) is Verdict.COMMIT
@@ -101,7 +101,7 @@ def test_a_manifest_says_what_was_done() -> None:
     assert describe_run(done, at_once, None, 10, SPEC, NOW).timing["pictures_per_s"] == 0.0
 
 
-def committed(store: Store, done: Tally, copies: Tally, verdict: Verdict = Verdict.COMMIT) -> list[str]:
+def committed(store: Store, done: RunCounts, copies: RunCounts, verdict: Verdict = Verdict.COMMIT) -> list[str]:
     made: Iterable[str] = snapshot._commit(copies, store, REQUEST, name_of(1), done, done.rows, SPEC, verdict)
     return list(made)
 
@@ -113,8 +113,8 @@ def written(store: Store, name: str, rows: int) -> PartFile:
 
 
 def test_a_snapshot_lists_what_was_embedded_and_what_was_copied(store: Store) -> None:
-    done = Tally(embedded=2, reused=3, files=(written(store, "part-b", 2),), fingerprints=(SPEC.fingerprint,))
-    copies = Tally(copied=3, files=(written(store, "part-a", 3), written(store, "stale-a", 1)))
+    done = RunCounts(embedded=2, reused=3, files=(written(store, "part-b", 2),), fingerprints=(SPEC.fingerprint,))
+    copies = RunCounts(copied=3, files=(written(store, "part-a", 3), written(store, "stale-a", 1)))
     assert committed(store, done, copies) == [REQUEST.snapshot]
     manifest = read_manifest(store, REQUEST.snapshot)
     assert [file.path for file in manifest.files] == ["part-a", "part-b", "stale-a"]
@@ -124,8 +124,8 @@ def test_a_snapshot_lists_what_was_embedded_and_what_was_copied(store: Store) ->
 @pytest.mark.parametrize("copied", [2, 4, 0])
 def test_a_reused_row_that_was_not_copied_commits_nothing(store: Store, copied: int) -> None:
     """Also where the files' rows add up: the one too few may be made up for by one too many elsewhere."""
-    done = Tally(reused=3, fingerprints=(SPEC.fingerprint,))
-    copies = Tally(copied=copied, files=(written(store, "part-a", 3),))
+    done = RunCounts(reused=3, fingerprints=(SPEC.fingerprint,))
+    copies = RunCounts(copied=copied, files=(written(store, "part-a", 3),))
     with pytest.raises(StoreError, match=f"expected 3 rows to be copied from {name_of(1)}, found {copied}"):
         committed(store, done, copies)
     assert list_snapshots(store) == []
@@ -134,7 +134,7 @@ def test_a_reused_row_that_was_not_copied_commits_nothing(store: Store, copied: 
 @pytest.mark.parametrize(("verdict", "left"), [(Verdict.REFUSED, REFUSED), (Verdict.UNCHANGED, UNCHANGED)])
 def test_what_is_not_committed_leaves_its_counts(store: Store, verdict: Verdict, left: str) -> None:
     done = dataclasses.replace(DONE, files=(PartFile("part-a", 2, 10),))
-    assert committed(store, done, Tally(), verdict) == []
+    assert committed(store, done, RunCounts(), verdict) == []
     assert list_snapshots(store) == []
     found = SnapshotManifest.from_json(store.read(f"{snapshot_folder(REQUEST.snapshot)}/{left}"))
     assert (found.counts.rejected, found.files, found.previous_snapshot) == (5, (), name_of(1))

@@ -1,0 +1,58 @@
+"""What is found, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from index_builder.search import Hit
+from serving.options import MAX_K, MAX_VECTORS, ServeOptions
+from serving.published import ServedVersion
+
+
+def json_response(document: Any, headers: dict[str, str] | None = None) -> Response:
+    """200 with a document."""
+    return Response(orjson.dumps(document), media_type="application/json", headers=headers)
+
+
+def hit_documents(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    """Answers to one query."""
+    return [
+        {
+            "score": round(hit.score, 6),
+            "item_id": hit.item_id,
+            "image_id": hit.image_id,
+            "image_uri": hit.image_uri,
+            "attributes": hit.attributes,
+        }
+        for hit in hits
+    ]
+
+
+def index_document(published: ServedVersion, options: ServeOptions, takes_urls: bool) -> dict[str, Any]:
+    """The version that is served, and what may be asked of it."""
+    manifest = published.searcher.manifest
+    recall = {name: value for name, value in manifest.recall.items() if name in ("k", "target", "measured", "queries")}
+    return {
+        "version": published.version,
+        "snapshot": published.snapshot,
+        "created_at": manifest.created_at,
+        "vectors": manifest.vectors,
+        "shards": len(manifest.shards),
+        "kind": "exact" if manifest.config["kind"] == "exact" else "tree",
+        "recall": recall,
+        "memory_bytes": manifest.memory_bytes,
+        "encoder": manifest.encoder,
+        "untrained": published.untrained,
+        "pictures": published.model is not None,
+        "picture_urls": takes_urls,
+        "limits": {
+            "k": MAX_K,
+            "vectors": MAX_VECTORS,
+            "upload_bytes": options.max_upload_bytes,
+            "pixels": options.max_pixels,
+        },
+    }
