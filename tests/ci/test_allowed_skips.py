@@ -25,7 +25,10 @@ pytest.importorskip("nothing_of_that_name", reason="needs what is not here")
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "tests.support.allowed_skips", *options, str(folder)]
+    # A folder of its own for temporary files: what another run could not clean up is no warning of this one.
+    own = ["--basetemp", str(folder.with_name(f"{folder.name}-own"))]
+    plugin = ["-p", "tests.support.allowed_skips"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", *own, *plugin, *options, str(folder)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
