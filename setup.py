@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
-PACKAGES = ["store", "fetch", "encoder", "transforms", "index_builder", "serving", "samples", "pipelines"]
+ROOT = Path(__file__).parent
+(VERSION,) = re.findall(
+    r'^VERSION = "(.+)"$', (ROOT / "store" / "release.py").read_text(encoding="utf-8"), re.MULTILINE
+)
+
+PACKAGES = ["shelfmark", "store", "fetch", "encoder", "transforms", "index_builder", "serving", "samples", "pipelines"]
 
 AWS = ["apache-beam[aws]==2.77.0"]
 # What gs:// and Dataflow take of apache-beam[gcp], whose other thirty clients nothing here calls.
@@ -28,12 +36,12 @@ SERVING = [
 
 setup(
     name="shelfmark",
-    version="0.1.0",
+    version=VERSION,
     description="Embeds the pictures of a product catalog and answers what looks like this",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
-    package_data={"serving": ["page/*"]},
+    package_data={**{name: ["py.typed"] for name in PACKAGES if name != "serving"}, "serving": ["page/*", "py.typed"]},
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     # The newest set that loads together: tensorflow-io's last release does not load with TensorFlow 2.18 or later, and
     # each ScaNN wheel is built for one TensorFlow minor.
@@ -47,6 +55,7 @@ setup(
         "pyarrow>=25,<26",
         "Pillow>=11.3",  # the first release that reads AVIF by itself
         "urllib3>=2.6.3,<3",
+        "shtab>=1.13,<2",  # writes the scripts of `shelfmark completion`
         *SERVING,
     ],
     extras_require={
@@ -71,5 +80,5 @@ setup(
             *GCP,
         ],
     },
-    entry_points={"console_scripts": ["shelfmark = pipelines.main:main"]},
+    entry_points={"console_scripts": ["shelfmark = pipelines.cli.main:main"]},
 )

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from encoder.decode import DecodeOptions
-from fetch.fetcher import FetchOptions
-from fetch.policy import ON_REQUEST
-from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
-from pipelines.console import quiet_libraries
+from pipelines.cli.console import quiet_libraries
+from pipelines.embed import embed_options, new_progress, started_now
+from pipelines.embed_pipeline import run_pipeline
+from pipelines.prepare_encoder import prepare_encoder
+from pipelines.requests import EmbedRequest, EncoderChoices
 from store.location import Store
 from transforms.catalog import find_catalog
-from transforms.embeddings import EmbedOptions, EncoderSource
+from transforms.embeddings import EncoderSource
 from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
@@ -46,7 +47,7 @@ def _rate_of(call: Callable[[], int], seconds: float) -> float:
 
 def bare(store: str, precision: str, seconds: float) -> dict[str, Any]:
     """The model alone on full batches already in memory."""
-    source, _ = embed.prepare_encoder(Store(store), embed.EncoderRequest(weights=WEIGHTS, precision=precision))
+    source, _ = prepare_encoder(Store(store), EncoderChoices(weights=WEIGHTS, precision=precision))
     pixels = np.random.default_rng(0).integers(0, 256, (32, source.image_size, source.image_size, 3), np.uint8)
     spec = source.fixed_spec or source.choose(pixels)[0]
     encoder = source.load(spec)
@@ -61,7 +62,7 @@ def bare(store: str, precision: str, seconds: float) -> dict[str, Any]:
 
 def pipeline(store: str, catalog: str, precision: str = "auto") -> dict[str, Any]:
     """The whole pipeline with ResNet50: rate after the first tenth of the pictures, and peak memory."""
-    source, _ = embed.prepare_encoder(Store(store), embed.EncoderRequest(weights=WEIGHTS, precision=precision))
+    source, _ = prepare_encoder(Store(store), EncoderChoices(weights=WEIGHTS, precision=precision))
     return _run(source, store, catalog)
 
 
@@ -94,13 +95,12 @@ def decode(catalog: str, seconds: float) -> dict[str, Any]:
 
 
 def _run(source: EncoderSource, store: str, catalog: str) -> dict[str, Any]:
-    snapshot, now = embed.started_now()
-    with tempfile.NamedTemporaryFile() as progress:
-        progress_file = ProgressFile(progress.name)
-        options = EmbedOptions("", DecodeOptions(source.image_size), FetchOptions(), ON_REQUEST, progress_file)
+    snapshot, now = started_now()
+    with tempfile.TemporaryDirectory() as scratch:
+        progress_file, found = new_progress(scratch), find_catalog(catalog)
+        options = embed_options(EmbedRequest(catalog, store), found, source, None, progress_file)
         request = SnapshotRequest(snapshot, catalog, now.isoformat(), 0.0)
-        found = find_catalog(catalog)
-        manifest = embed.embed(found, source, Store(store), request, options, parse_beam_flags([]))
+        manifest = run_pipeline(found, source, Store(store), request, options, parse_beam_flags([]))
         if manifest.work["encoded"] != manifest.counts.catalog_rows:
             raise SystemExit(
                 f"expected every row of {catalog} to be embedded, found {manifest.work['encoded']:,} of "

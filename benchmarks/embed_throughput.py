@@ -43,7 +43,7 @@ def seconds_to_first_embedding(catalog: Path, store: Path) -> float:
     """From starting `shelfmark embed` to its first embedding, as a user would wait."""
     with tempfile.TemporaryDirectory() as scratch:
         start_s = time.time()
-        command = [sys.executable, "-m", "pipelines.main", "embed", "--weights", "random", "--format", "json"]
+        command = [sys.executable, "-m", "pipelines.cli.main", "embed", "--weights", "random", "--format", "json"]
         environment = {**os.environ, "TMPDIR": scratch}
         with subprocess.Popen(
             [*command, "--catalog", str(catalog), "--store", str(store)],

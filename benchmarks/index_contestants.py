@@ -133,7 +133,7 @@ def hnsw_file(m: int) -> str:
 
 def build_ours(folder: str, target_recall: float, threads: int, memory_limit_gib: float = 0) -> dict[str, Any]:
     """Builds from the snapshot, replacing what was built; an index under its target is measured all the same."""
-    from index_builder.build.build_index import IndexRequest, build_index
+    from index_builder.build.build_index import BuildRequest, build_index
     from store.errors import GateRefused
     from store.index import list_versions, read_index_manifest
     from store.location import Store
@@ -144,7 +144,7 @@ def build_ours(folder: str, target_recall: float, threads: int, memory_limit_gib
     limit = round(memory_limit_gib * 2**30) or None
     start_s = time.perf_counter()
     try:
-        build_index(store, IndexRequest(target_recall=target_recall, memory_limit_bytes=limit, workers=threads))
+        build_index(store, BuildRequest(target_recall=target_recall, memory_limit_bytes=limit, workers=threads))
     except GateRefused as error:
         refused = str(error)
     seconds = time.perf_counter() - start_s

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from benchmarks.index_table import machine  # noqa: E402
 from benchmarks.vectors import SyntheticCatalog, write_snapshot  # noqa: E402
-from index_builder.build.build_index import IndexRequest, build_version  # noqa: E402
+from index_builder.build.build_index import BuildRequest, build_version  # noqa: E402
 from index_builder.build.exact_neighbours import Queries  # noqa: E402
 from index_builder.build.measurement import RECALL_FILE, measure  # noqa: E402
 from index_builder.build.snapshot_rows import SnapshotRows  # noqa: E402
@@ -208,16 +208,16 @@ def compare(store: Store, rows: int, shares: list[float], seed: int) -> Iterator
         StoreError: Something could not be written.
     """
     snapshot = write_snapshot(store, rows, seed)
-    first = build_version(store, IndexRequest(snapshot=snapshot.snapshot), _say)
+    first = build_version(store, BuildRequest(snapshot=snapshot.snapshot), _say)
     yield f"{rows:,} vectors, recall@10; seconds of a build without its report"
     yield f"{'changed':>8} {'':<24} {'seconds':>8} {'ratio':>7} {'training':>8} {'truth':>8} {'recall':>8}"
     yield _line_of("", _WHOLE, first, first.timing["seconds"])
     for share in shares:
         changes = Changes.draw(rows, share, seed)
         changed = write_changed(store, snapshot, changes, seed)
-        whole = build_version(store, IndexRequest(snapshot=changed.snapshot), _say)
+        whole = build_version(store, BuildRequest(snapshot=changed.snapshot), _say)
         whole_s = whole.timing["seconds"]
-        request = IndexRequest(snapshot=changed.snapshot, start_from=first.version)
+        request = BuildRequest(snapshot=changed.snapshot, start_from=first.version)
         like = build_version(store, request, _say)
         yield _line_of(f"{share:.0%}", _WHOLE, whole, whole_s)
         yield _line_of(f"{share:.0%}", _LIKE if like.config["built"] != "anew" else "anew after all", like, whole_s)

@@ -28,7 +28,7 @@ from benchmarks.index_table import machine
 from benchmarks.pictures import JPEG_QUALITY, make_pictures, write_table
 from index_builder.pages.charts import Axis, Point, Target, plot
 from index_builder.pages.html import Html, element
-from pipelines.flag_types import positive, ratio
+from pipelines.cli.flag_types import positive, ratio
 from store.location import Store
 from store.publication import current_version
 from store.snapshot import SnapshotManifest, read_manifest
@@ -121,7 +121,7 @@ def run_command(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         RuntimeError: It failed.
     """
-    command = [sys.executable, "-m", "pipelines.main", *arguments]
+    command = [sys.executable, "-m", "pipelines.cli.main", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: expected exit 0, found {done.returncode}:\n{done.stderr}")

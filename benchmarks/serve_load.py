@@ -23,7 +23,7 @@ from benchmarks.serve_data import make_store
 from benchmarks.serve_rates import Setting, measure_nothing, measure_pictures, measure_vectors
 from benchmarks.serve_stress import measure_overload, measure_swaps
 from benchmarks.serve_table import table_lines
-from pipelines.flag_types import positive, recall_target, seconds
+from pipelines.cli.flag_types import positive, recall_target, seconds
 from pipelines.processor import choose_blas_kernels
 
 Record = dict[str, Any]

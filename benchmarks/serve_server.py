@@ -20,7 +20,7 @@ from benchmarks.index_measures import resident_mb
 from benchmarks.serve_client import Bodies, on_cores
 from benchmarks.serve_requests import OK
 
-SERVE = (sys.executable, "-m", "pipelines.main", "serve")
+SERVE = (sys.executable, "-m", "pipelines.cli.main", "serve")
 _START_S, _STOP_S, _ANSWER_S = 300.0, 60.0, 120.0
 _LOOK_EVERY_S = 0.05
 

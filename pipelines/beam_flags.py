@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
 
 from store.errors import UserError
 
@@ -39,13 +44,20 @@ def open_file_systems(options: PipelineOptions | None = None) -> None:
 
 
 def _split_known(flags: list[str]) -> tuple[list[str], list[str]]:
-    from apache_beam.options.pipeline_options import _BeamArgumentParser
+    _, unknown = _beams_parser().parse_known_args(flags)
+    return [flag for flag in flags if flag not in unknown], unknown
 
+
+def is_known(flag: str) -> bool:
+    """Whether Beam has a flag of this name, such as --num_workers."""
+    return flag in _beams_parser()._option_string_actions
+
+
+def _beams_parser() -> _BeamArgumentParser:
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
     for cls in _all_subclasses(PipelineOptions):
         cls._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(flags)
-    return [flag for flag in flags if flag not in unknown], unknown
+    return parser
 
 
 def _all_subclasses(cls: type[PipelineOptions]) -> list[type[PipelineOptions]]:

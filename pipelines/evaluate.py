@@ -1,30 +1,29 @@
-"""`shelfmark evaluate`: how good are the answers, on pictures whose labels are known?"""
+"""How good are the answers, on pictures whose labels are known? The use case behind `shelfmark evaluate`."""
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from index_builder.pages import ConfusedPair, evaluation_html
 from index_builder.search import Evaluation, Searcher, measure_retrieval
-from pipelines.console import align, show, show_document
-from pipelines.flag_types import Commands, add_output_flags, positive
-from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_catalog, queries_from_index
+from pipelines.labelled_queries import LabelledQueries, labels_of, queries_from_catalog, queries_from_index
+from pipelines.requests import EvaluateRequest, Uri
+from pipelines.results import Lines, Result
 from pipelines.search import open_searcher
-from pipelines.trust import add_trust_flags, trust_of
+from pipelines.thumbnails import open_index_thumbnails, open_thumbnails
+from pipelines.trust import Trust
 from store.location import Store
-from store.terminal_text import one_line
-
-MAX_QUERIES = 10_000
 
 _SEARCHED_AT_ONCE = 1_024
-_SHOWN_LABELS = 40
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,66 +45,86 @@ class Answers:
         return [[of_row[row] for row in found if row >= 0] for found in self.rows.tolist()]
 
 
-def add_evaluate(commands: Commands) -> None:
-    """`shelfmark evaluate`."""
-    summary = "how good the answers are, on pictures whose labels are known"
-    parser = commands.add_parser("evaluate", help=summary, description=summary, allow_abbrev=False)
-    parser.add_argument("--store", required=True, metavar="URI", help="where the index lies")
-    parser.add_argument(
-        "--label", required=True, metavar="ATTRIBUTE", help=f"what makes two pictures alike; {ITEM}: one item's views"
-    )
-    parser.add_argument(
-        "--queries",
-        metavar="CATALOG",
-        help="labelled pictures to search for (default: the index's own, each left out of its own answer)",
-    )
-    parser.add_argument(
-        "--max_queries",
-        type=positive,
-        default=MAX_QUERIES,
-        metavar="N",
-        help="without --queries: a random sample of so many where there are more (default: %(default)s)",
-    )
-    parser.add_argument("-k", type=positive, default=10, metavar="N", help="answers to each (default: %(default)s)")
-    parser.add_argument("--version", metavar="V", help="of the index (default: the published one)")
-    parser.add_argument("--html", metavar="FILE", help="also write a page with the worst confusions in pictures")
-    add_trust_flags(parser)
-    add_output_flags(parser)
+@dataclasses.dataclass(frozen=True)
+class Evaluated(Result):
+    """How good the answers are.
+
+    Attributes:
+        version: Of the index.
+        snapshot: What it is made of.
+        encoder: The manifest's.
+        vectors: Pictures in the index.
+        label: What made two pictures alike.
+        catalog: Where the queries came from; None for the index's own pictures.
+        quality: Precision, recall and mAP over all queries and by label, with intervals, and the confusions.
+        write_html: Writes a page with the worst confusions in pictures.
+    """
+
+    version: str
+    snapshot: str
+    encoder: Mapping[str, Any]
+    vectors: int
+    label: str
+    catalog: str | None
+    quality: Evaluation
+    _draw: Callable[[Path, Evaluated], None] = dataclasses.field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was measured on what."""
+        return {
+            "version": self.version,
+            "snapshot": self.snapshot,
+            "encoder": self.encoder,
+            "label": self.label,
+            "catalog": self.catalog,
+            **self.quality.to_dict(),
+        }
+
+    def about(self) -> Lines:
+        """What was measured."""
+        return [
+            ("index", f"{self.version}, {self.vectors:,} pictures"),
+            ("queries from", self.catalog or "the index's own pictures, each left out of its own answer"),
+            ("label", self.label),
+            ("encoder", f"{self.encoder['backbone']}, weights {self.encoder['weights']}"),
+        ]
+
+    def summary(self) -> Lines:
+        """What was measured, and the overall numbers with their intervals."""
+        return [*self.about(), *overall_lines(self.quality)]
+
+    def write_page(self, path: Uri) -> None:
+        """Writes a self-contained page with the worst confusions in pictures.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        self._draw(Path(path), self)
 
 
-def run_evaluate(flags: argparse.Namespace) -> int:
-    """Measures, prints, and writes the page where one was asked for.
+def evaluate(request: EvaluateRequest) -> Evaluated:
+    """Measures how good an index's answers are, on pictures whose labels are known.
 
     Raises:
         UserError: A label that the index or the queries lack, or queries that cannot be read.
         StoreError: The index or the weights are damaged.
     """
-    store = Store(flags.store)
-    searcher = open_searcher(flags.store, flags.version)
-    labels = labels_of(searcher.rows, flags.label)
-    if flags.queries:
-        queries = queries_from_catalog(store, searcher, flags.queries, flags.label, trust_of(flags))
+    trust = request.trusted()
+    store = Store(os.fspath(request.store))
+    searcher = open_searcher(request.store, request.version).searcher
+    labels = labels_of(searcher.rows, request.label)
+    catalog = None if request.queries is None else os.fspath(request.queries)
+    if catalog is None:
+        queries = queries_from_index(searcher, labels, request.max_queries)
     else:
-        queries = queries_from_index(searcher, labels, flags.max_queries)
-    answers = find_answers(searcher, queries, labels, flags.k)
-    evaluation = measure_retrieval(answers.labels(labels), queries.labels, answers.relevant_rows, flags.k)
-    if flags.html:
-        _write_page(Path(flags.html), flags, searcher, queries, answers, evaluation)
-    if flags.format == "json":
-        document = {
-            "version": searcher.version,
-            "snapshot": searcher.manifest.snapshot,
-            "encoder": searcher.manifest.encoder,
-            "label": flags.label,
-            "catalog": flags.queries,
-            **evaluation.to_dict(),
-        }
-        show_document(document)
-    else:
-        about = _about(flags, searcher)
-        show("\n".join(f"{name:<14}{one_line(value)}" for name, value in about.items()))
-        show(f"\n{table(evaluation)}")
-    return 0
+        queries = queries_from_catalog(store, searcher, catalog, request.label, trust)
+    answers = find_answers(searcher, queries, labels, request.k)
+    quality = measure_retrieval(answers.labels(labels), queries.labels, answers.relevant_rows, request.k)
+    manifest = searcher.manifest
+    draw = functools.partial(_write_page, store, trust, searcher, queries, answers)
+    return Evaluated(
+        searcher.version, manifest.snapshot, manifest.encoder, manifest.vectors, request.label, catalog, quality, draw
+    )
 
 
 def find_answers(searcher: Searcher, queries: LabelledQueries, labels: Sequence[str | None], k: int) -> Answers:
@@ -130,57 +149,31 @@ def find_answers(searcher: Searcher, queries: LabelledQueries, labels: Sequence[
     return Answers(rows, scores, with_label - (queries.own_rows >= 0))
 
 
-def _about(flags: argparse.Namespace, searcher: Searcher) -> dict[str, str]:
-    manifest = searcher.manifest
-    return {
-        "index": f"{searcher.version}, {manifest.vectors:,} pictures",
-        "queries from": flags.queries or "the index's own pictures, each left out of its own answer",
-        "label": flags.label,
-        "encoder": f"{manifest.encoder['backbone']}, weights {manifest.encoder['weights']}",
-    }
-
-
-def table(evaluation: Evaluation) -> str:
-    """The overall numbers with their intervals and, worst first, those of each label."""
-    k = evaluation.k
-    overall = evaluation.overall
-    lines = [
-        f"{'queries':<14}{overall.queries:,}"
-        + (f", and {evaluation.without_relevant:,} with nothing to find" if evaluation.without_relevant else "")
-    ]
-    lines += [
-        f"{name:<14}{estimate.value:.3f}  ({estimate.low:.3f} to {estimate.high:.3f})"
-        for name, estimate in (
-            ("precision@1", overall.precision_at_1),
-            (f"recall@{k}", overall.recall_at_k),
-            (f"mAP@{k}", overall.map_at_k),
-        )
-    ]
-    worst_first = sorted(
-        evaluation.per_label.items(), key=lambda pair: (pair[1].precision_at_1.value, -pair[1].queries)
+def overall_lines(quality: Evaluation) -> Lines:
+    """Queries, precision@1, recall@k and mAP@k with their intervals."""
+    overall = quality.overall
+    nothing = f", and {quality.without_relevant:,} with nothing to find" if quality.without_relevant else ""
+    estimates = (
+        ("precision@1", overall.precision_at_1),
+        (f"recall@{quality.k}", overall.recall_at_k),
+        (f"mAP@{quality.k}", overall.map_at_k),
     )
-    rows = [["label", "queries", "precision@1", f"recall@{k}", f"mAP@{k}"]]
-    for label, quality in worst_first[:_SHOWN_LABELS]:
-        estimates = (quality.precision_at_1, quality.recall_at_k, quality.map_at_k)
-        rows.append([label, f"{quality.queries:,}", *(f"{estimate.value:.3f}" for estimate in estimates)])
-    lines += ["", *align(rows, numbers=True)]
-    if len(worst_first) > _SHOWN_LABELS:
-        lines.append(f"and {len(worst_first) - _SHOWN_LABELS:,} better labels; --format json has them all")
-    return "\n".join(lines)
+    return [
+        ("queries", f"{overall.queries:,}{nothing}"),
+        *((name, f"{one.value:.3f}  ({one.low:.3f} to {one.high:.3f})") for name, one in estimates),
+    ]
 
 
 def _write_page(
-    path: Path,
-    flags: argparse.Namespace,
+    store: Store,
+    trust: Trust,
     searcher: Searcher,
     queries: LabelledQueries,
     answers: Answers,
-    evaluation: Evaluation,
+    path: Path,
+    evaluated: Evaluated,
 ) -> None:
-    from pipelines.thumbnails import open_index_thumbnails, open_thumbnails
-
-    trust = trust_of(flags)
-    of_queries = of_catalog = open_index_thumbnails(Store(flags.store), trust, searcher)
+    of_queries = of_catalog = open_index_thumbnails(store, trust, searcher)
     if queries.base is not None:
         of_queries = open_thumbnails(queries.base, trust, queries.rows.content_sha256)
 
@@ -189,5 +182,5 @@ def _write_page(
         answer = searcher.rows.hit(int(answers.rows[number, 0]), float(answers.scores[number, 0]))
         return ConfusedPair(query.image_uri, of_queries(query), answer)
 
-    page = evaluation_html(evaluation, _about(flags, searcher), confused_pair, of_catalog)
+    page = evaluation_html(evaluated.quality, dict(evaluated.about()), confused_pair, of_catalog)
     of_catalog.write_page(path, page)

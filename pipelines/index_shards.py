@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from index_builder.build import RunShards, ShardTask, build_shard
-from pipelines.embed import root_cause
+from pipelines.embed_pipeline import root_cause
 from store.errors import StoreError
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,8 @@ import pyarrow as pa
 
 from index_builder.build import SnapshotRows
 from index_builder.search import Hit, Rows, Searcher, row_table
-from pipelines.console import LOG
-from pipelines.summary import why_not_allowed
-from pipelines.trust import Trust
+from pipelines.log import LOG
+from pipelines.trust import Trust, why_not_allowed
 from store.errors import UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest
@@ -77,33 +75,30 @@ def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str,
         UserError: The catalog cannot be read, or none of its pictures can be a query.
         StoreError: The index's weights are missing, damaged or others.
     """
-    from encoder.decode import DecodeOptions
     from encoder.source import load_checked, open_source
-    from fetch.fetcher import FetchOptions, ImageFetcher
-    from pipelines import embed
     from pipelines.beam_flags import parse_beam_flags
-    from transforms.embeddings import EmbedOptions
-    from transforms.progress import ProgressFile
+    from pipelines.embed import embed_options, new_progress, started_now
+    from pipelines.embed_pipeline import run_pipeline
+    from pipelines.open_catalog import open_named_catalog
+    from pipelines.requests import EmbedChoices
     from transforms.snapshot import SnapshotRequest
 
     source = open_source(store, searcher.manifest.encoder)
     load_checked(source)
+    choices = EmbedChoices(
+        resize=source.spec.resize,
+        max_reject_ratio=1.0,
+        trust=trust.trust,
+        allow_local=trust.allow_local,
+        allow_hosts=trust.allow_hosts,
+    )
     with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
-        own_store, progress = Store(os.path.join(scratch, "store")), Path(scratch, "progress")
-        progress.touch()
-        snapshot, now = embed.started_now()
-        fetcher = ImageFetcher(FetchOptions(), trust.policy_of_table())
-        catalog = embed.open_catalog(uri, own_store, snapshot, fetcher.fetch)
-        fetcher.close()
-        options = EmbedOptions(
-            base=catalog.base,
-            decode=DecodeOptions(source.image_size, source.spec.resize),
-            fetch=FetchOptions(),
-            policy=trust.policy(catalog.base),
-            progress=ProgressFile(str(progress)),
-        )
-        request = SnapshotRequest(snapshot, uri, now.isoformat(), max_reject_ratio=1.0)
-        manifest = embed.embed(catalog, source, own_store, request, options, parse_beam_flags([]))
+        own_store = Store(os.path.join(scratch, "store"))
+        snapshot, now = started_now()
+        catalog = open_named_catalog(uri, own_store, snapshot, trust)
+        options = embed_options(choices, catalog, source, None, new_progress(scratch))
+        request = SnapshotRequest(snapshot, uri, now.isoformat(), choices.max_reject_ratio)
+        manifest = run_pipeline(catalog, source, own_store, request, options, parse_beam_flags([]))
         _say_rejected(manifest)
         return dataclasses.replace(_read_queries(own_store, manifest, label, uri), base=catalog.base)
 

@@ -18,6 +18,10 @@ from transforms.embedding_line import EmbeddingLine, LineLimits
 from transforms.picture_outcomes import EmbeddedPicture, PictureJob, RefusedPicture
 
 
+class PictureError(UserError):
+    """A picture that cannot be searched for; the message begins with its name."""
+
+
 class QueryEncoder:
     """Embeds pictures with the encoder of a manifest. Loads the model once, when it is made."""
 
@@ -65,7 +69,7 @@ class QueryEncoder:
         for outcome in sorted(outcomes, key=lambda outcome: int(outcome.job.image_uri)):
             index = int(outcome.job.image_uri)
             if isinstance(outcome, RefusedPicture):
-                raise UserError(f"{names[index]}: {outcome.reason.value}: {outcome.detail}")
+                raise PictureError(f"{names[index]}: {outcome.reason.value}: {outcome.detail}")
             assert isinstance(outcome, EmbeddedPicture)  # nothing was known of it before
             embeddings[index] = outcome.embedding
         return embeddings

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 
 from fetch.fetcher import is_same_file, resolve_uri
 from fetch.policy import FetchPolicy
 from pipelines.beam_flags import is_local, parse_beam_flags
-from pipelines.console import LOG
-from pipelines.embed import root_cause, started_now
-from pipelines.embed_command import choose_encoder, open_flagged_catalog
+from pipelines.embed import started_now
+from pipelines.embed_pipeline import root_cause
 from pipelines.gates import rollback_gate
-from pipelines.trust import trust_of
+from pipelines.log import LOG
+from pipelines.open_catalog import open_named_catalog
+from pipelines.prepare_encoder import choose_encoder
+from pipelines.requests import ReindexRequest
+from pipelines.results import Lines, Result
 from store.errors import StoreError, UserError
 from store.index import read_index_manifest, version_exists
 from store.location import Store
@@ -35,8 +39,8 @@ from transforms.tasks import Reuse, Task
 _FATES = ("unchanged", "relabelled", "asked", "changed", "new", "rejected", "refused", "gone")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ReindexPlan:
+@dataclasses.dataclass(frozen=True)
+class ReindexPlan(Result):
     """What a run would find.
 
     Attributes:
@@ -63,52 +67,64 @@ class ReindexPlan:
         """For --format json."""
         return dataclasses.asdict(self)
 
-    def describe(self) -> str:
-        """For a person."""
-        lines = [
+    def summary(self) -> Lines:
+        """Rows by fate, what would be started from, what would be done."""
+        return [
             ("rows", f"{self.catalog_rows:,}"),
             *((f"  {name}", f"{count:,}") for name, count in self.rows.items()),
             ("snapshot", self.previous_snapshot or f"none to start from{': ' * bool(self.why_anew)}{self.why_anew}"),
             ("published", f"{self.published} of snapshot {self.published_snapshot}" if self.published else "nothing"),
             *(("would", step) for step in self.steps),
         ]
-        return "\n".join(f"{name:<14}{value}" for name, value in lines)
 
 
-def plan_reindex(flags: argparse.Namespace, beam_flags: list[str], store: Store) -> ReindexPlan:
-    """Compares the catalog with what the store has.
+def plan_reindex(request: ReindexRequest) -> ReindexPlan:
+    """Compares the catalog with what the store has; fetches, embeds and writes nothing.
 
     Raises:
-        UserError: A flag, the catalog or the encoder is wrong; or Beam is to run elsewhere.
+        UserError: A choice, the catalog or the encoder is wrong; or Beam is to run elsewhere.
         StoreError: The store cannot be read.
     """
-    beam_options = parse_beam_flags(beam_flags)
+    beam_options, trust = parse_beam_flags(list(request.beam_flags)), request.trusted()
+    store = Store(os.fspath(request.store))
     if not is_local(beam_options):
         raise UserError("--dry_run compares on this machine: expected no --runner, or a local one")
     over = read_published(store)
     published = over.version if over and over.version and version_exists(store, over.version) else last_published(store)
     made_of = read_index_manifest(store, published).snapshot if published else None
     with tempfile.TemporaryDirectory(prefix="shelfmark-plan-") as scratch:
-        catalog = open_flagged_catalog(flags, Store(scratch), started_now()[0])
-        _, previous, why_anew = choose_encoder(
-            flags, store, Store(scratch), lambda folder, fault: LOG.warning(f"{folder} is damaged: {fault}")
-        )
-        counts = Path(scratch, "counts")
-        counts.touch()
-        pipeline = beam.Pipeline(options=beam_options)
-        _count(pipeline, catalog, previous, str(counts), trust_of(flags).policy(catalog.base))
-        try:
-            pipeline.run().wait_until_finish()
-        except Exception as error:
-            raise StoreError(root_cause(str(error))) from error
-        found = collections.Counter(dict(_read_counts(counts)))
+        catalog = open_named_catalog(request.catalog, Store(scratch), started_now()[0], trust)
+        _, previous, why_anew = choose_encoder(request, store, Store(scratch), _say_damage)
+        found = _compare(catalog, previous, trust.policy(catalog.base), beam_options, Path(scratch, "counts"))
     rows = {fate: found[fate] for fate in _FATES}
     steps = _steps(rows, previous, published, made_of)
     stands = standing(store, over)
-    if stands is not None and stands.rolled_back_from is not None and not flags.publish:
+    if stands is not None and stands.rolled_back_from is not None and not request.publish:
         steps = (rollback_gate(stands, over_rollback=False).says,)
     name = previous.name if previous else None
     return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps)
+
+
+def _say_damage(folder: str, fault: str) -> None:
+    LOG.warning(f"{folder} is damaged: {fault}")
+
+
+def _compare(
+    catalog: Catalog,
+    previous: PreviousSnapshot | None,
+    policy: FetchPolicy,
+    beam_options: PipelineOptions,
+    counts: Path,
+) -> collections.Counter[str]:
+    """How many rows there are of each fate, and "rows" in all."""
+    counts.touch()
+    pipeline = beam.Pipeline(options=beam_options)
+    _count(pipeline, catalog, previous, str(counts), policy)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        raise StoreError(root_cause(str(error))) from error
+    return collections.Counter(dict(_read_counts(counts)))
 
 
 def _count(

@@ -1,201 +1,208 @@
-"""`shelfmark search`: what looks like this picture, or this item?"""
+"""What looks like this picture, or this item? The use case behind `shelfmark search`, for programs too."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
+import functools
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from fetch.fetcher import FetchOptions, ImageFetcher
+from fetch.policy import ON_REQUEST
 from index_builder.search import Hit, Query, Searcher, answer, query_of_image, query_of_item
-from pipelines.console import LOG, align, show, show_document
-from pipelines.flag_types import Commands, positive
-from pipelines.trust import add_trust_flags, trust_of
-from store.errors import UserError
+from pipelines.log import LOG
+from pipelines.query_encoder import PictureError, QueryEncoder
+from pipelines.requests import SearchChoices, Uri
+from pipelines.search_result import SearchQuery, SearchResult
+from pipelines.thumbnails import PageThumbnails, open_index_thumbnails
+from pipelines.trust import AUTO, Trust
+from store.index import IndexManifest
 from store.location import Store
 from store.rejects import Rejected
-from store.terminal_text import one_line
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SearchQuery:
-    """What the user asked for.
+class CatalogSearcher:
+    """An open version of a store's index, asked by pictures, items or vectors. Thread-safe but for its first picture.
 
-    Attributes:
-        name: As the user gave it: a file, an item_id or an image_id.
-        query: What is searched for.
-        picture: The encoded picture, or None where a row of the index is the query.
-        hit: The row; None for a picture from outside.
+    The encoder is the one that the catalog was embedded with; it is loaded for the first picture.
     """
 
-    name: str
-    query: Query
-    picture: bytes | None = None
-    hit: Hit | None = None
+    def __init__(self, store: Store, searcher: Searcher, trust: Trust = AUTO) -> None:
+        """Takes an index; nothing is loaded yet.
+
+        Args:
+            store: Holds the index and the encoder's weights.
+            searcher: The open index.
+            trust: What the catalog may name when its pictures are shown.
+        """
+        self._store = store
+        self._trust = trust
+        self.searcher = searcher
+
+    @property
+    def version(self) -> str:
+        """Name of the version."""
+        return self.searcher.version
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What the version says of itself."""
+        return self.searcher.manifest
+
+    def __len__(self) -> int:
+        return self.manifest.vectors
+
+    def search_pictures(
+        self,
+        pictures: Sequence[Uri | bytes],
+        *,
+        k: int = SearchChoices.k,
+        where: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+    ) -> SearchResult:
+        """Looks for what looks like pictures.
+
+        Args:
+            pictures: Files, URIs, or encoded pictures.
+            k: Answers to each.
+            where: Attribute values that every answer must have.
+            group_by: "item" for the best picture of each item.
+
+        Raises:
+            PictureError: A picture cannot be had or embedded.
+        UserError: No row has such an attribute.
+            StoreError: The weights are missing or damaged.
+        """
+        names = [_name_of(picture, place) for place, picture in enumerate(pictures)]
+        data = fetch_pictures(pictures, names)
+        vectors = self._encoder.embed_pictures(data, names)
+        queries = [
+            SearchQuery(name, Query(vector), picture)
+            for name, vector, picture in zip(names, vectors, data, strict=True)
+        ]
+        return self.search_queries(queries, SearchChoices(k=k, where=where or {}, group_by=group_by))
+
+    def search_item(
+        self,
+        item_id: str,
+        *,
+        k: int = SearchChoices.k,
+        where: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+    ) -> SearchResult:
+        """Looks for what looks like an item of the index: the mean of its pictures, none of which is an answer.
+
+        Raises:
+            UserError: There is no such item or attribute.
+        """
+        choices = SearchChoices(k=k, where=where or {}, group_by=group_by)
+        query = query_of_item(self.searcher, item_id)
+        return self.search_queries([SearchQuery(item_id, query, hit=self._hit(min(query.own)))], choices)
+
+    def search_image_id(
+        self,
+        image_id: str,
+        *,
+        k: int = SearchChoices.k,
+        where: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+    ) -> SearchResult:
+        """Looks for what looks like a picture of the index, which is no answer itself.
+
+        Raises:
+            UserError: There is no such picture or attribute.
+        """
+        choices = SearchChoices(k=k, where=where or {}, group_by=group_by)
+        query = query_of_image(self.searcher, image_id, group_by)
+        hit = self._hit(self.searcher.find_image(image_id))
+        return self.search_queries([SearchQuery(image_id, query, hit=hit)], choices)
+
+    def search_vectors(
+        self,
+        vectors: npt.NDArray[np.float32],
+        *,
+        k: int = SearchChoices.k,
+        where: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+    ) -> SearchResult:
+        """Looks for the rows nearest to vectors.
+
+        Args:
+            vectors: float32[q, D], any length but 0, of the encoder that the manifest names.
+            k: Answers to each.
+            where: Attribute values that every answer must have.
+            group_by: "item" for the best picture of each item.
+
+        Raises:
+            UserError: No row has such an attribute.
+            ValueError: The vectors are not of this shape, or not finite.
+        """
+        queries = [SearchQuery(f"vector {place}", Query(vector)) for place, vector in enumerate(vectors)]
+        return self.search_queries(queries, SearchChoices(k=k, where=where or {}, group_by=group_by))
+
+    def search_queries(self, queries: Sequence[SearchQuery], choices: SearchChoices) -> SearchResult:
+        """Answers queries that are made already."""
+        asked = [query.query for query in queries]
+        found = answer(self.searcher, asked, choices.k, choices.where, choices.group_by) if asked else []
+        return SearchResult(
+            self.version, self.manifest.snapshot, choices, tuple(queries), tuple(found), self._open_thumbnails
+        )
+
+    def _hit(self, row: int) -> Hit:
+        return self.searcher.rows.hit(row, 1.0)
+
+    def _open_thumbnails(self) -> PageThumbnails:
+        return open_index_thumbnails(self._store, self._trust, self.searcher)
+
+    @functools.cached_property
+    def _encoder(self) -> QueryEncoder:
+        return QueryEncoder(self._store, self.manifest.encoder)
 
 
-def add_search(commands: Commands) -> None:
-    """`shelfmark search`."""
-    summary = "what looks like this picture, or this item of the catalog"
-    parser = commands.add_parser("search", help=summary, description=summary, allow_abbrev=False)
-    parser.add_argument("--store", required=True, metavar="URI", help="where the index lies")
-    query = parser.add_mutually_exclusive_group(required=True)
-    query.add_argument("--image", nargs="+", metavar="FILE", help="pictures to look for: files or URIs")
-    query.add_argument("--item", metavar="ID", help="an item of the index: the mean of its pictures")
-    query.add_argument("--image_id", metavar="ID", help="a picture of the index")
-    parser.add_argument("-k", type=positive, default=10, metavar="N", help="answers to each (default: %(default)s)")
-    parser.add_argument("--version", metavar="V", help="of the index (default: the published one)")
-    parser.add_argument(
-        "--where",
-        type=condition,
-        action="append",
-        default=[],
-        metavar="ATTRIBUTE=VALUE",
-        help="answer with rows that have this; repeat it for more conditions, which must all hold",
-    )
-    parser.add_argument("--group_by", choices=("item",), help="answer with the best picture of each item")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one document on stdout")
-    parser.add_argument("--sheet", metavar="FILE", help="also write a page that shows queries beside their answers")
-    add_trust_flags(parser)
-    parser.add_argument("--verbose", action="store_true", help="show what the libraries have to say")
+def open_searcher(store: Uri, version: str | None = None, *, trust: Trust = AUTO) -> CatalogSearcher:
+    """Opens the published version of a store's index, or a named one.
 
-
-def condition(text: str) -> tuple[str, str]:
-    """An attribute and the value it must have, from ATTRIBUTE=VALUE; the value may hold more equals signs."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"expected ATTRIBUTE=VALUE, found {text!r}")
-    return name, value
-
-
-def run_search(flags: argparse.Namespace) -> int:
-    """Searches, prints, and writes the sheet where one was asked for.
-
-    Raises:
-        UserError: A picture, item or attribute that cannot be searched for.
-        StoreError: The index or the weights are damaged.
-    """
-    where = dict(flags.where)
-    if len(where) != len(flags.where):
-        raise UserError("--where: expected every attribute once, found one given twice; no row has two values of it")
-    searcher = open_searcher(flags.store, flags.version)
-    queries = _queries(flags, searcher)
-    answers = answer(searcher, [asked.query for asked in queries], flags.k, where, flags.group_by)
-    if flags.sheet:
-        _write_sheet(flags, searcher, queries, answers)
-    if flags.format == "json":
-        show_document(_document(flags, searcher, where, queries, answers))
-    else:
-        show(table(queries, answers))
-    return 0
-
-
-def open_searcher(store_uri: str, version: str | None) -> Searcher:
-    """The published version, or a named one; says so on the console when its vectors mean nothing.
+    Args:
+        store: Where the index lies.
+        version: Its name; None for the published one.
+        trust: What the catalog may name when its pictures are shown.
 
     Raises:
         UserError: There is no such version, or none is published.
         StoreError: It is damaged.
     """
-    searcher = Searcher.open(store_uri, version)
+    uri = os.fspath(store)
+    searcher = Searcher.open(uri, version)
     weights = str(searcher.manifest.encoder.get("weights", ""))
     if weights.startswith("random"):
         LOG.warning(f"The weights ({weights}) are untrained: similarities mean nothing.")
-    return searcher
+    return CatalogSearcher(Store(uri), searcher, trust)
 
 
-def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[SearchQuery]:
-    if flags.image:
-        return _picture_queries(flags.image, Store(flags.store), searcher)
-    if flags.item:
-        name, query = flags.item, query_of_item(searcher, flags.item)
-        shown = min(query.own)
-    else:
-        name, query = flags.image_id, query_of_image(searcher, flags.image_id, flags.group_by)
-        shown = searcher.find_image(name)
-    return [SearchQuery(name, query, hit=searcher.rows.hit(shown, 1.0))]
+def _name_of(picture: Uri | bytes, place: int) -> str:
+    return f"picture {place}" if isinstance(picture, bytes) else os.fspath(picture)
 
 
-def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[SearchQuery]:
-    from fetch.fetcher import FetchOptions, ImageFetcher
-    from fetch.policy import ON_REQUEST
-    from pipelines.query_encoder import QueryEncoder
+def fetch_pictures(pictures: Sequence[Uri | bytes], names: Sequence[str]) -> list[bytes]:
+    """The encoded bytes of pictures that a user names.
 
+    Raises:
+        PictureError: One cannot be had; the message begins with its name.
+    """
     if any("://" in name for name in names):
         from pipelines.beam_flags import open_file_systems
 
         open_file_systems()
     fetcher = ImageFetcher(FetchOptions(), ON_REQUEST)
-    pictures = []
-    for name in names:
-        try:
-            pictures.append(fetcher.fetch(name))
-        except Rejected as rejected:
-            raise UserError(f"--image {name}: {rejected}") from rejected
-    fetcher.close()
-    encoder = QueryEncoder(store, searcher.manifest.encoder)
-    vectors = encoder.embed_pictures(pictures, [f"--image {name}" for name in names])
-    found = zip(names, vectors, pictures, strict=True)
-    return [SearchQuery(name, Query(vector), picture=data) for name, vector, data in found]
-
-
-def table(queries: Sequence[SearchQuery], answers: Sequence[Sequence[Hit]]) -> str:
-    """The answers for a terminal: a block to each query, columns aligned."""
-    blocks = []
-    for asked, hits in zip(queries, answers, strict=True):
-        rows: list[tuple[str, ...]] = [("rank", "score", "item_id", "image_id", "image_uri", "attributes")]
-        for rank, hit in enumerate(hits, start=1):
-            attributes = " ".join(f"{name}={value}" for name, value in hit.attributes.items())
-            rows.append((str(rank), f"{hit.score:.4f}", hit.item_id, hit.image_id, hit.image_uri, attributes))
-        # A line break in a title must not break the table.
-        rows = [tuple(" ".join(cell.split()) for cell in row) for row in rows]
-        blocks.append("\n".join([one_line(asked.name), *(align(rows) if hits else ["nothing found"])]))
-    return "\n\n".join(blocks)
-
-
-def _document(
-    flags: argparse.Namespace,
-    searcher: Searcher,
-    where: Mapping[str, str],
-    queries: Sequence[SearchQuery],
-    answers: Sequence[Sequence[Hit]],
-) -> dict[str, Any]:
-    return {
-        "version": searcher.version,
-        "snapshot": searcher.manifest.snapshot,
-        "k": flags.k,
-        "where": dict(where),
-        "queries": [
-            {"query": asked.name, "hits": [_hit_document(hit) for hit in hits]}
-            for asked, hits in zip(queries, answers, strict=True)
-        ],
-    }
-
-
-def _hit_document(hit: Hit) -> dict[str, Any]:
-    return {
-        "score": round(hit.score, 6),
-        "item_id": hit.item_id,
-        "image_id": hit.image_id,
-        "image_uri": hit.image_uri,
-        "attributes": hit.attributes,
-    }
-
-
-def _write_sheet(
-    flags: argparse.Namespace, searcher: Searcher, queries: Sequence[SearchQuery], answers: Sequence[Sequence[Hit]]
-) -> None:
-    from encoder.thumbnails import thumbnail_data_uri
-    from index_builder.pages import SheetRow, sheet_html
-    from pipelines.thumbnails import open_index_thumbnails
-
-    thumbnails = open_index_thumbnails(Store(flags.store), trust_of(flags), searcher)
-    rows = []
-    for asked, hits in zip(queries, answers, strict=True):
-        if asked.picture is not None:
-            picture: str | None = thumbnail_data_uri(asked.picture)
-        else:
-            picture = None if asked.hit is None else thumbnails(asked.hit)
-        rows.append(SheetRow(asked.name, picture, hits))
-    thumbnails.write_page(Path(flags.sheet), sheet_html(rows, thumbnails))
+    data = []
+    try:
+        for picture, name in zip(pictures, names, strict=True):
+            try:
+                data.append(picture if isinstance(picture, bytes) else fetcher.fetch(os.fspath(picture)))
+            except Rejected as rejected:
+                raise PictureError(f"{name}: {rejected}") from rejected
+    finally:
+        fetcher.close()
+    return data

@@ -8,7 +8,7 @@ from pathlib import Path
 from encoder.thumbnails import thumbnail_data_uri
 from fetch.fetcher import FetchOptions
 from index_builder.search import Hit, PictureDigests, Searcher
-from pipelines.console import LOG
+from pipelines.log import LOG
 from pipelines.row_pictures import RowPictures, shared_fetcher
 from pipelines.trust import Trust
 from store.errors import UserError

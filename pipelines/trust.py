@@ -1,12 +1,13 @@
-"""--trust, --allow_local and --allow_hosts: what the user says of a catalog, and the policy that it comes to."""
+"""What a user allows a catalog to name, the policy that it comes to, and what to say of rows that name more."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+from collections.abc import Mapping
 
-from fetch.policy import TRUST, FetchPolicy, policy_for
+from fetch.policy import FetchPolicy, policy_for
 from store.errors import UserError
+from store.rejects import Reason
 
 TRUST_FLAGS = "--trust, --allow_local and --allow_hosts"
 
@@ -49,40 +50,10 @@ AUTO = Trust()
 """What a user allows who gives no flag."""
 
 
-def add_trust_flags(parser: argparse.ArgumentParser) -> None:
-    """The three flags, in a group of their own."""
-    group = parser.add_argument_group("what a catalog may make this machine read; docs/security.md")
-    group.add_argument(
-        "--trust",
-        choices=TRUST,
-        default="auto",
-        help="auto: a catalog on this machine may name any file and any host, one from http(s) or a bucket no file "
-        "and no host with private addresses; none: the same for every catalog, but for what lies beside it",
-    )
-    group.add_argument(
-        "--allow_local",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="DIR",
-        help="folders whose files it may name all the same",
-    )
-    group.add_argument(
-        "--allow_hosts",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="HOST",
-        help="hosts that may have private addresses, such as images.internal:8080 or *.example.com; and gs://bucket",
-    )
-
-
-def trust_of(flags: argparse.Namespace) -> Trust:
-    """What `add_trust_flags` has read.
-
-    Raises:
-        UserError: A flag makes no sense.
-    """
-    trust = Trust(flags.trust, tuple(flags.allow_local), tuple(flags.allow_hosts))
-    trust.policy("/")  # told now, not after a table was read
-    return trust
+def why_not_allowed(rejected_by_reason: Mapping[str, int], before: str = "") -> str:
+    """What to do about rows that name what their catalog may not; "" where there are none."""
+    count = rejected_by_reason.get(Reason.NOT_ALLOWED.value, 0)
+    if not count:
+        return ""
+    rows = "1 row names" if count == 1 else f"{count:,} rows name"
+    return f"{before}{rows} what this catalog may not make us read; see {TRUST_FLAGS}"

@@ -1,25 +1,25 @@
-"""`shelfmark versions`, `rollback` and `prune`: what is in a store, which of it is published, what may go."""
+"""What is in a store, which of it is published, what may go: behind `shelfmark versions`, `rollback` and `prune`."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import datetime
+import os
 from typing import Any
 
-from pipelines.console import LOG, align, show, show_document
-from pipelines.flag_types import Commands, Parser, add_output_flags, natural, positive
+from pipelines.log import LOG
+from pipelines.requests import PruneRequest, Uri
+from pipelines.results import Lines, Result
 from store.building import read_sign
 from store.damage import ignore, whole_versions
 from store.errors import StoreError, UserError
 from store.index import IndexManifest, read_index_manifest, version_folder
 from store.location import Store
 from store.process import utc_now
-from store.prune import Pruned, plan_prune, prune
-from store.publication import Published, last_published, missing_current, publish, read_current, read_published
+from store.prune import Pruned, plan_prune
+from store.prune import prune as prune_store
+from store.publication import Published, last_published, publish, read_current, read_published
 from store.snapshot import SNAPSHOT_NAME
-
-LEFTOVERS_AFTER_HOURS = 24
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,70 +47,48 @@ class VersionState:
     target_recall: float | None = None
 
 
-def _add_command(commands: Commands, name: str, summary: str) -> Parser:
-    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-    parser.add_argument("--store", required=True, metavar="URI", help="where the indexes lie")
-    add_output_flags(parser)
-    return parser
+@dataclasses.dataclass(frozen=True)
+class Versions(Result):
+    """The versions of a store.
+
+    Attributes:
+        current: The one that CURRENT names; None where nothing is published.
+        states: Every version, and every folder that is none yet or none any more, oldest first.
+    """
+
+    current: str | None
+    states: list[VersionState]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The published version and the state of each."""
+        return {"current": self.current, "versions": [dataclasses.asdict(state) for state in self.states]}
+
+    def summary(self) -> Lines:
+        """A line to each version."""
+        return [(state.version, state.state) for state in self.states]
 
 
-def add_versions(commands: Commands) -> None:
-    """`shelfmark versions`."""
-    _add_command(commands, "versions", "list the versions of the index and say which one is published")
-
-
-def add_rollback(commands: Commands) -> None:
-    """`shelfmark rollback`."""
-    parser = _add_command(commands, "rollback", "publish an earlier version of the index")
-    parser.add_argument(
-        "--to",
-        metavar="VERSION",
-        help="default: the newest at its target that is older than the published one",
-    )
-
-
-def add_prune(commands: Commands) -> None:
-    """`shelfmark prune`."""
-    parser = _add_command(
-        commands, "prune", "delete old versions, snapshots none of them needs, leftovers of dead runs"
-    )
-    parser.add_argument(
-        "--keep",
-        type=positive,
-        required=True,
-        metavar="N",
-        help="newest versions to keep of those at their target, and as many of those under it; "
-        "the published one and those being written stay in any case",
-    )
-    parser.add_argument(
-        "--leftovers_after_hours",
-        type=natural,
-        default=LEFTOVERS_AFTER_HOURS,
-        metavar="HOURS",
-        help="what nobody finished is deleted when it was quiet for longer (default: %(default)s)",
-    )
-    parser.add_argument("--dry_run", action="store_true", help="delete nothing, say what would be")
-
-
-def _print(flags: argparse.Namespace, text: str, document: dict[str, Any]) -> None:
-    if flags.format == "json":
-        show_document(document)
-    else:
-        show(text)
-
-
-def run_versions(flags: argparse.Namespace) -> int:
-    """Lists the versions, oldest first.
+def list_versions(store: Uri) -> Versions:
+    """What lies in a store.
 
     Raises:
-        StoreError: The store cannot be read, or CURRENT is not a version's name.
+        UserError: There is no such store.
+        StoreError: It cannot be read, or CURRENT is not a version's name.
     """
-    store = Store(flags.store)
-    current = read_current(store)
-    states = list_states(store, utc_now())
-    document = {"current": current, "versions": [dataclasses.asdict(state) for state in states]}
-    _print(flags, _table(store, current, states), document)
-    return 0
+    place = open_existing(store)
+    return Versions(read_current(place), list_states(place, utc_now()))
+
+
+def open_existing(uri: Uri) -> Store:
+    """A store that is there: to list or tend one that is not would hide a wrong path.
+
+    Raises:
+        UserError: Nothing lies there.
+    """
+    store = Store(os.fspath(uri))
+    if not any(store.list(folder) for folder in ("indexes", "embeddings", "runs")):
+        raise UserError(f"{store.uri}: expected a store, found nothing there; shelfmark embed --store makes one")
+    return store
 
 
 def list_states(store: Store, now: datetime.datetime) -> list[VersionState]:
@@ -143,42 +121,49 @@ def _state(store: Store, version: str, is_current: bool, now: datetime.datetime)
     )
 
 
-def _table(store: Store, current: str | None, states: list[VersionState]) -> str:
-    if not states:
-        return f"no versions in {store.uri}; build one with shelfmark index --store {store.uri}"
-    head = ("version", "created", "snapshot", "vectors", "recall", "bytes", "state")
-    lines = align([head, *map(_cells, states)])
-    if current is None:
-        last = last_published(store)
-        lines.append("nothing is published" if last is None else missing_current(store, last))
-    elif current not in {state.version for state in states if state.state == "published"}:
-        lines.append(f"CURRENT names {current}, which cannot be opened; publish another with shelfmark rollback --to")
-    return "\n".join(lines)
+@dataclasses.dataclass(frozen=True)
+class RolledBack(Result):
+    """What a rollback has changed.
+
+    Attributes:
+        before: The version that was published; None where none was.
+        version: The one that is published now.
+    """
+
+    before: str | None
+    version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Both."""
+        return {"from": self.before, "to": self.version}
+
+    def summary(self) -> Lines:
+        """One line."""
+        return [("published", str(self))]
+
+    def __str__(self) -> str:
+        return f"{self.before or 'nothing'} -> {self.version}"
 
 
-def _cells(state: VersionState) -> tuple[str, ...]:
-    recall = "-" if state.recall is None else f"{state.recall:.4f} of {state.target_recall}"
-    vectors = "-" if state.vectors is None else f"{state.vectors:,}"
-    size = f"{state.bytes:,}"
-    return (state.version, state.created_at or "-", state.snapshot or "-", vectors, recall, size, state.state)
+def rollback(store: Uri, to: str | None = None) -> RolledBack:
+    """Publishes an earlier version; `index` and `reindex` then publish nothing over it until they are told to.
 
-
-def run_rollback(flags: argparse.Namespace) -> int:
-    """Publishes another version than the one that is.
+    Args:
+        store: Where the versions lie.
+        to: The version; None for the newest at its target that is older than the published one.
 
     Raises:
         UserError: There is no such version, or its recall is under its target.
         StoreError: A file of the version is missing, or somebody else published at the same time.
     """
-    store = Store(flags.store)
-    over = read_published(store)
-    target = _named_target(store, flags.to) if flags.to else _default_target(store, over)
+    place = Store(os.fspath(store))
+    over = read_published(place)
+    target = _named_target(place, to) if to else _default_target(place, over)
     before = over.version or None if over else None
-    published = publish(store, target.version, over=over, by="rollback")
-    _print(flags, f"{before or 'nothing'} -> {target.version}", {"from": before, "to": target.version})
+    published = publish(place, target.version, over=over, by="rollback")
     if published.rolled_back_from is not None:
         LOG.info("This stands: index and reindex publish nothing over it until they are told to by --publish.")
-    return 0
+    return RolledBack(before, target.version)
 
 
 def _named_target(store: Store, version: str) -> IndexManifest:
@@ -208,18 +193,40 @@ def _default_target(store: Store, over: Published | None) -> IndexManifest:
     )
 
 
-def run_prune(flags: argparse.Namespace) -> int:
+@dataclasses.dataclass(frozen=True)
+class PruneResult(Result):
+    """What was deleted, or would be.
+
+    Attributes:
+        dry_run: Whether nothing was deleted.
+        pruned: The folders, by kind.
+    """
+
+    dry_run: bool
+    pruned: Pruned
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {"dry_run": self.dry_run, **dataclasses.asdict(self.pruned)}
+
+    def summary(self) -> Lines:
+        """A line to each folder."""
+        return [("", line) for line in str(self).splitlines()]
+
+    def __str__(self) -> str:
+        return _describe(self.pruned, self.dry_run)
+
+
+def prune(request: PruneRequest) -> PruneResult:
     """Deletes what nobody needs, or says what it would delete.
 
     Raises:
-        StoreError: See `prune`.
+        UserError: There is no such store.
+        StoreError: See `store.prune.prune`.
     """
-    store = Store(flags.store)
-    after = datetime.timedelta(hours=flags.leftovers_after_hours)
-    act = plan_prune if flags.dry_run else prune
-    pruned = act(store, flags.keep, utc_now(), after)
-    _print(flags, _describe(pruned, flags.dry_run), {"dry_run": flags.dry_run, **dataclasses.asdict(pruned)})
-    return 0
+    act = plan_prune if request.dry_run else prune_store
+    after = datetime.timedelta(hours=request.leftovers_after_hours)
+    return PruneResult(request.dry_run, act(open_existing(request.store), request.keep, utc_now(), after))
 
 
 def _describe(pruned: Pruned, dry_run: bool) -> str:

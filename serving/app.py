@@ -22,6 +22,7 @@ from serving.problem import Problem, failure
 from serving.routes import answer_search, api, operations
 from serving.schemas import ProblemDocument, SearchDocument
 from serving.service import Service
+from store.release import VERSION
 
 _SEARCH = "/v1/search"
 
@@ -35,7 +36,7 @@ def create_app(service: Service, url: str = "") -> ASGIApp:
     """
     app = FastAPI(
         title="Shelfmark",
-        version="0.1.0",
+        version=VERSION,
         description=openapi.DESCRIPTION,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,

@@ -20,16 +20,7 @@ def json_response(document: Any, headers: dict[str, str] | None = None) -> Respo
 
 def hit_documents(hits: Sequence[Hit]) -> list[dict[str, Any]]:
     """Answers to one query."""
-    return [
-        {
-            "score": round(hit.score, 6),
-            "item_id": hit.item_id,
-            "image_id": hit.image_id,
-            "image_uri": hit.image_uri,
-            "attributes": hit.attributes,
-        }
-        for hit in hits
-    ]
+    return [hit.to_dict() for hit in hits]
 
 
 def index_document(published: ServedVersion, options: ServeOptions, takes_urls: bool) -> dict[str, Any]:

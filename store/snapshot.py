@@ -24,6 +24,11 @@ REFUSED = "refused.json"
 UNCHANGED = "unchanged.json"
 """Left by a run that found the catalog as the previous snapshot has it and was asked to commit only what differs."""
 
+MAX_STALE_RUNS = 3
+"""Runs in a row that an embedding is kept whose picture cannot be had, unless somebody says otherwise.
+
+A weekend's outage is forgiven; what is away for longer is taken for gone."""
+
 PART, REJECTED, STALE = "part-", "rejected-", "stale-"
 """What the names of a snapshot's files begin with."""
 

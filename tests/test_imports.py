@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"store", "fetch", "encoder", "index_builder"},
     "pipelines": {"store", "fetch", "encoder", "index_builder", "transforms", "samples", "serving"},
     "benchmarks": {"store", "fetch", "encoder", "index_builder", "transforms", "samples", "pipelines", "tests"},
+    "shelfmark": {"store", "index_builder", "pipelines"},
     "deploy": set(),
     "constraints": set(),
 }
@@ -93,6 +94,12 @@ def test_others_enter_index_builder_by_the_faces_of_its_rooms(module: Path) -> N
     assert not [room for room, past in imported_rooms((ROOT / module).read_text(encoding="utf-8")) if past]
 
 
+@pytest.mark.parametrize("module", [path for path in MODULES if path.parts[0] != "benchmarks"], ids=str)
+def test_flags_end_in_the_command_line(module: Path) -> None:
+    if module.parts[:2] != ("pipelines", "cli") and module.parts[0] != "constraints":
+        assert "argparse" not in imported_packages((ROOT / module).read_text(encoding="utf-8"))
+
+
 def test_store_needs_only_numpy_and_pyarrow() -> None:
     imported: set[str] = set()
     for module in MODULES:
@@ -106,6 +113,8 @@ def test_store_needs_only_numpy_and_pyarrow() -> None:
     [
         ("store, encoder, encoder.spec, encoder.decode", {"tensorflow"}),
         ("store, fetch.fetcher, fetch.public_fetcher", {"tensorflow", "apache_beam"}),
+        ("shelfmark", {"tensorflow", "apache_beam", "numpy", "pyarrow"}),
+        ("pipelines.cli.main", {"tensorflow", "apache_beam", "numpy", "pyarrow"}),
         ("store.conditional, store.lease, store.location", {"boto3", "botocore", "google.cloud.storage"}),
     ],
 )

@@ -22,6 +22,7 @@ from fetch.policy import FetchPolicy
 from fetch.source_version import Fetched
 from store.location import Store
 from store.rejects import Rejected
+from store.snapshot import MAX_STALE_RUNS
 from store.thumbnails import has_thumbnail, write_thumbnail
 from transforms.embedding_line import EmbeddingLine, LineLimits
 from transforms.known_contents import KnownContents
@@ -32,9 +33,6 @@ from transforms.row_outcomes import EmbeddedRow, RejectedRow, RowOutcome, end_re
 from transforms.run_counts import RunCounts
 from transforms.shard_files import ShardFiles
 from transforms.tasks import Reuse, Task
-
-MAX_STALE_RUNS = 3
-"""A weekend's outage is forgiven; what is away for longer is taken for gone."""
 
 
 class EncoderSource(Protocol):

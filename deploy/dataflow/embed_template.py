@@ -24,7 +24,7 @@ def main(flags: list[str]) -> int:
         Its exit code, or 0 where the graph was handed over to Dataflow.
     """
     graph: str | None = PipelineOptions(flags).view_as(GoogleCloudOptions).template_location
-    done = subprocess.run([sys.executable, "-m", "pipelines.main", "embed", "--trust=none", *flags], check=False)
+    done = subprocess.run([sys.executable, "-m", "pipelines.cli.main", "embed", "--trust=none", *flags], check=False)
     if graph is None or not FileSystems.exists(graph):
         return done.returncode
     print(f"shelfmark: the job's graph is {graph}; the job itself commits the snapshot", file=sys.stderr)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,7 @@ from store.publication import (
     refuse_after_rollback,
     standing,
 )
+from store.ranges import POSITIVE, RECALL_TARGET, check_ranges
 from store.snapshot import new_name
 
 ThumbnailsOf = Callable[[Searcher], Callable[[Hit], str | None]]
@@ -53,35 +55,67 @@ _SAME_SCORE = 1e-4
 _DUPLICATES_SAMPLE = 2_000
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class IndexRequest:
-    """The index a user asked for.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """How an index is built.
 
     Attributes:
-        snapshot: Name of a snapshot; None for the newest.
         target_recall: recall@k below which nothing is published.
         k: Neighbours that recall is measured over; as many as there are where a catalog has fewer.
         memory_limit_bytes: What all processes of this machine together may use; None for four fifths of what is free.
         dimensions: Of the projection; None to have it chosen by measurement.
         workers: Shards built at once; None for one per processor, as far as memory allows.
         seed: Of every sample.
-        start_from: A version whose projection and settings are used again where they still reach the target, which
-            saves most of a build's time; None to choose everything anew.
     """
 
-    snapshot: str | None = None
     target_recall: float = 0.95
     k: int = 10
     memory_limit_bytes: int | None = None
     dimensions: int | None = None
     workers: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that make no sense.
+
+        Raises:
+            UserError: The message names the field.
+        """
+        check_ranges(
+            self,
+            target_recall=RECALL_TARGET,
+            k=POSITIVE,
+            memory_limit_bytes=POSITIVE,
+            dimensions=POSITIVE,
+            workers=POSITIVE,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildRequest(IndexOptions):
+    """The version to build.
+
+    Attributes:
+        snapshot: Name of a snapshot; None for the newest.
+        start_from: A version whose projection and settings are used again where they still reach the target, which
+            saves most of a build's time; None to choose everything anew.
+    """
+
+    snapshot: str | None = None
     start_from: str | None = None
+
+    @classmethod
+    def of(cls, options: IndexOptions, snapshot: str | None, start_from: str | None = None) -> BuildRequest:
+        """A version built by the options of a request that may have more fields."""
+        fields: dict[str, Any] = {
+            field.name: getattr(options, field.name) for field in dataclasses.fields(IndexOptions)
+        }
+        return cls(**fields, snapshot=snapshot, start_from=start_from)
 
 
 def build_index(
     store: Store,
-    request: IndexRequest,
+    request: BuildRequest,
     say: Callable[[str], None] = lambda _: None,
     *,
     run_shards: RunShards | None = None,
@@ -121,7 +155,7 @@ def build_index(
 
 def _build_of_whole(
     store: Store,
-    request: IndexRequest,
+    request: BuildRequest,
     say: Callable[[str], None],
     run_shards: RunShards | None,
     thumbnails_of: ThumbnailsOf,
@@ -139,7 +173,7 @@ def _build_of_whole(
 
 def build_version(
     store: Store,
-    request: IndexRequest,
+    request: BuildRequest,
     say: Callable[[str], None] = lambda _: None,
     *,
     run_shards: RunShards | None = None,
@@ -204,7 +238,7 @@ def _describe(
     )
 
 
-def _plan(snapshot: SnapshotRows, request: IndexRequest) -> Plan:
+def _plan(snapshot: SnapshotRows, request: BuildRequest) -> Plan:
     available = available_memory_bytes()
     limit = request.memory_limit_bytes or available
     return plan_index(
@@ -223,7 +257,7 @@ def _build(
     plan: Plan,
     version: str,
     folder: Path,
-    request: IndexRequest,
+    request: BuildRequest,
     say: Callable[[str], None],
     watch: Stopwatch,
     run_shards: RunShards,

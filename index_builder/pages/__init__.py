@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from index_builder.pages.charts import Axis, Point, Target, plot
 from index_builder.pages.evaluation_page import ConfusedPair, evaluation_html
+from index_builder.pages.fragments import matches_html, table_html
 from index_builder.pages.html import Html, element
 from index_builder.pages.search_sheet import SheetRow, sheet_html
 
@@ -16,6 +17,8 @@ __all__ = [
     "Target",
     "element",
     "evaluation_html",
+    "matches_html",
     "plot",
     "sheet_html",
+    "table_html",
 ]

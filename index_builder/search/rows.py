@@ -47,6 +47,16 @@ class Hit:
     attributes: dict[str, str]
     row: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """As commands and the server's API print it; the row number, which means something here only, is left out."""
+        return {
+            "score": round(self.score, 6),
+            "item_id": self.item_id,
+            "image_id": self.image_id,
+            "image_uri": self.image_uri,
+            "attributes": self.attributes,
+        }
+
 
 def row_table(rows: pa.Table) -> pa.Table:
     """The columns of a snapshot that an index keeps, a dictionary-encoded column for each attribute.

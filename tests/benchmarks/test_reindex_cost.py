@@ -24,7 +24,7 @@ from benchmarks.reindex_cost import (
     run_command,
 )
 from fetch.source_version import RACY_S
-from pipelines.main import main as shelfmark
+from pipelines.cli.main import main as shelfmark
 from tests.support.small_embed import embed_again
 
 SIDE_PX = 96

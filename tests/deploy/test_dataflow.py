@@ -54,7 +54,7 @@ def test_template_succeeds_when_the_graph_is_written(
 
     def embed(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
         flags = ["--trust=none", "--store=gs://store", f"--template_location={graph}"]  # the user's come last, and win
-        assert command[1:] == ["-m", "pipelines.main", "embed", *flags]
+        assert command[1:] == ["-m", "pipelines.cli.main", "embed", *flags]
         assert not check
         if written:
             graph.write_text("{}", encoding="utf-8")

@@ -14,7 +14,7 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
 from pipelines.beam_flags import parse_beam_flags
-from pipelines.flags import build_parser
+from pipelines.cli.commands import BY_NAME
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -63,10 +63,8 @@ def documents() -> Iterator[tuple[str, list[str]]]:
 
 def flags_of(command: str) -> dict[str, argparse.Action]:
     """The flags of a command by their names, without dashes."""
-    (commands,) = [action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return {
-        option.lstrip("-"): action for action in commands.choices[command]._actions for option in action.option_strings
-    }
+    actions = BY_NAME[command].parser()._actions
+    return {option.lstrip("-"): action for action in actions for option in action.option_strings}
 
 
 def test_commands_are_found_in_prose_code_and_units() -> None:
@@ -84,8 +82,7 @@ def test_commands_are_found_in_prose_code_and_units() -> None:
     ("place", "command"), list(documents()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_command_is_one_that_shelfmark_takes(place: str, command: list[str]) -> None:
-    flags, rest = build_parser().parse_known_args(command)
-    assert flags.command == command[0], place
+    _, rest = BY_NAME[command[0]].parser().parse_known_args(command[1:])
     if command[0] in TAKES_BEAM_FLAGS:
         parse_beam_flags(rest)
     else:
@@ -169,4 +166,4 @@ def test_no_recipe_trusts_its_table() -> None:
     own = {place: command for place, command in recipes.items() if ".env.example" not in place}
     assert len(own) >= 4
     for place, command in own.items():
-        assert build_parser().parse_known_args(command)[0].trust == "none", place
+        assert BY_NAME[command[0]].parser().parse_known_args(command[1:])[0].trust == "none", place

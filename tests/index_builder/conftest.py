@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.vectors import SyntheticCatalog, write_snapshot
 from index_builder.build import plan
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.search.searcher import Searcher
 from store.index import IndexManifest
 from store.location import Store
@@ -51,7 +51,7 @@ def sharded(snapshot_store: Store, vectors: np.ndarray) -> Indexed:
     """Three shards, two of them built in processes of their own."""
     with pytest.MonkeyPatch.context() as patch:
         use_trees(patch, ROWS // 3)
-        manifest = build_index(snapshot_store, IndexRequest(target_recall=0.95))
+        manifest = build_index(snapshot_store, BuildRequest(target_recall=0.95))
     return Indexed(snapshot_store, vectors, manifest)
 
 
@@ -61,4 +61,4 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
     store = Store(str(tmp_path_factory.mktemp("exact") / "store"))
     write_snapshot(store, 300, seed=2, dimensions=32)
     catalog = SyntheticCatalog.draw(300, seed=2, dimensions=32)
-    return Indexed(store, catalog.chunk(0), build_index(store, IndexRequest()))
+    return Indexed(store, catalog.chunk(0), build_index(store, BuildRequest()))

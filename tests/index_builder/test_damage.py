@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.build.check import check_index
 from index_builder.build.snapshot_rows import SnapshotRows
 from index_builder.search.engine import ExactEngine
@@ -109,7 +109,7 @@ def test_under_its_target_a_version_is_kept_and_not_published(copied: Path, monk
     before = current_version(store)
     use_trees(monkeypatch, 10_000, queries=100)
     with pytest.raises(GateRefused, match=r"recall@10 0\.\d+ is under the target 0.9999: version .* is kept"):
-        build_index(store, IndexRequest(target_recall=0.9999, dimensions=4))
+        build_index(store, BuildRequest(target_recall=0.9999, dimensions=4))
     kept = list_versions(store)[-1]
     assert current_version(store) == before != kept
     assert not read_index_manifest(store, kept).meets_target
@@ -162,7 +162,7 @@ def test_what_must_not_be_indexed_is_refused(copied: Path, change: str, message:
     store = Store(str(copied))
     before = current_version(store)
     with pytest.raises(StoreError, match=message) as caught:
-        build_index(store, IndexRequest())
+        build_index(store, BuildRequest())
     assert "\n" not in str(caught.value)
     assert current_version(store) == before
     assert len(list_versions(store)) == 1
@@ -183,14 +183,14 @@ def test_a_missing_part_is_named(copied: Path) -> None:
 
 def test_an_empty_snapshot_and_none_at_all(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no snapshot in .*; make one with shelfmark embed"):
-        build_index(Store(str(tmp_path / "nothing")), IndexRequest())
+        build_index(Store(str(tmp_path / "nothing")), BuildRequest())
     path = next(copied.glob("embeddings/*/manifest.json"))
     fields = json.loads(path.read_text())
     fields["files"] = []
     fields["counts"] = {"catalog_rows": 0, "embedded": 0, "reused": 0, "rejected": 0}
     path.write_text(json.dumps(fields))
     with pytest.raises(UserError, match="is empty: no picture was embedded"):
-        build_index(Store(str(copied)), IndexRequest())
+        build_index(Store(str(copied)), BuildRequest())
 
 
 def test_a_catalog_of_nearly_the_same_pictures_is_indexed(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_catalog_of_nearly_the_same_pictures_is_indexed(tmp_path: Path) -> Non
     store = Store(str(tmp_path / "store"))
     write_snapshot(store, 81, seed=1, dimensions=512)
     rewrite_part(tmp_path / "store", "alike")
-    assert build_index(store, IndexRequest()).recall["measured"] == 1
+    assert build_index(store, BuildRequest()).recall["measured"] == 1
 
 
 def test_a_version_that_does_not_answer_as_it_did_never_exists(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_a_version_that_does_not_answer_as_it_did_never_exists(copied: Path, mon
     calls = itertools.count()
     monkeypatch.setattr(ExactEngine, "nearest", changed)
     with pytest.raises(StoreError, match="does not answer as it did when it was measured"):
-        build_index(store, IndexRequest())
+        build_index(store, BuildRequest())
     assert list_versions(store) == before
 
 
@@ -229,10 +229,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_version(
     with open(small_disk / "ballast", "wb") as ballast:
         ballast.write(bytes(shutil.disk_usage(small_disk).free - 600_000))
     with pytest.raises((StoreError, OSError), match=r"(?i)no space left"):
-        build_index(store, IndexRequest(dimensions=48))
+        build_index(store, BuildRequest(dimensions=48))
     (small_disk / "ballast").unlink()
     assert (current_version(store), list_versions(store)) == (None, [])
-    build_index(store, IndexRequest(dimensions=48, target_recall=0.5))
+    build_index(store, BuildRequest(dimensions=48, target_recall=0.5))
     assert len(list_versions(store)) == 1
 
 
@@ -240,7 +240,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_version(
 def test_the_smallest_catalogs_are_indexed(tmp_path: Path, rows: int) -> None:
     store = Store(str(tmp_path))
     write_snapshot(store, rows, seed=1, dimensions=32)
-    manifest = build_index(store, IndexRequest())
+    manifest = build_index(store, BuildRequest())
     assert (manifest.recall["k"], manifest.recall["measured"]) == (max(1, rows - 1), 1)
     searcher = Searcher.open(store.uri)
     assert (searcher.search(searcher.vectors([0]), 10).rows >= 0).sum() == rows
@@ -251,7 +251,7 @@ def test_hundreds_of_copies_of_one_picture_are_indexed(tmp_path: Path, monkeypat
     write_snapshot(store, 3_000, seed=1, dimensions=96)
     rewrite_part(tmp_path, "copies")
     use_trees(monkeypatch, 10_000, queries=100)
-    build_index(store, IndexRequest(dimensions=24, target_recall=0.9))
+    build_index(store, BuildRequest(dimensions=24, target_recall=0.9))
     searcher = Searcher.open(store.uri)
     assert (searcher.search(searcher.vectors([0, 2_999]), 10).scores > 0.99).all()
 
@@ -260,5 +260,5 @@ def test_more_neighbours_than_a_leaf_holds(tmp_path: Path, monkeypatch: pytest.M
     store = Store(str(tmp_path))
     write_snapshot(store, 3_000, seed=1, dimensions=96)
     use_trees(monkeypatch, 10_000, queries=100)
-    manifest = build_index(store, IndexRequest(k=200, dimensions=48, target_recall=0.5))
+    manifest = build_index(store, BuildRequest(k=200, dimensions=48, target_recall=0.5))
     assert manifest.recall["k"] == 200

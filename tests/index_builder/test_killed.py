@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.build.shard import ShardTask, build_shard
 from index_builder.search.searcher import Searcher
 from store import conditional
@@ -38,7 +38,7 @@ def kill_builds(folder: Path) -> int:
         if version is not None:
             verify_files(store, read_index_manifest(store, version))
 
-    return killed_at_every_step(folder, lambda: build_index(store, IndexRequest()), check)
+    return killed_at_every_step(folder, lambda: build_index(store, BuildRequest()), check)
 
 
 def test_killed_at_any_step_of_a_build_current_names_a_whole_version(tmp_path: Path) -> None:
@@ -52,14 +52,14 @@ def test_killed_at_any_step_of_a_build_current_names_a_whole_version(tmp_path: P
 
 SLOW_BUILD = """
 import sys, time, pytest
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from store.location import Store
 from tests.index_builder.conftest import use_trees
 def say(line):
     print(line, flush=True)
 if __name__ == "__main__":
     use_trees(pytest.MonkeyPatch(), 2000, queries=100)
-    build_index(Store(sys.argv[1]), IndexRequest(dimensions=24), say)
+    build_index(Store(sys.argv[1]), BuildRequest(dimensions=24), say)
 """
 
 
@@ -113,7 +113,7 @@ def test_a_store_that_is_not_a_local_folder_is_written_and_read_through_copies(
         for task in tasks:
             build_shard(task)
 
-    manifest = build_index(store, IndexRequest(dimensions=24), run_shards=here)
+    manifest = build_index(store, BuildRequest(dimensions=24), run_shards=here)
     searcher = Searcher.open(store.uri)
     assert (tmp_path / "cache" / "shelfmark-indexes" / manifest.version / "projection.npy").is_file()
     version = tmp_path / "store" / "indexes" / manifest.version

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +13,13 @@ import pytest
 from index_builder.search.engine import ExactEngine
 from index_builder.search.rows import Rows, row_table
 from index_builder.search.searcher import Searcher
-from pipelines import evaluate, search
-from pipelines.console import LOG, align, quiet_libraries, show
-from pipelines.flag_types import new_parser
-from pipelines.main import main
-from pipelines.summary import snapshot_table
+from pipelines import evaluate
+from pipelines.cli import search as cli_search
+from pipelines.cli.console import align, quiet_libraries, show
+from pipelines.cli.main import main, run_command
+from pipelines.log import LOG
+from pipelines.results import Snapshot
+from pipelines.search import CatalogSearcher
 from store.index import IndexManifest, version_folder
 from store.location import Store
 from store.runs import write_run
@@ -56,15 +56,10 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Searcher:
         {"kind": "exact"}, {}, {}, 0, (), {}, {},
     )  # fmt: skip
     made = Searcher(manifest, ExactEngine(np.eye(4, dtype=np.float32)), Rows([row_table(pa.table(columns))]))
-    for module in (search, evaluate):
-        monkeypatch.setattr(module, "open_searcher", lambda *_: made)
+    opened = CatalogSearcher(Store("s"), made)
+    monkeypatch.setattr(evaluate, "open_searcher", lambda *_: opened)
+    monkeypatch.setattr(cli_search, "open_searcher", lambda *_, **__: opened)
     return made
-
-
-def flags_of(add: Any, *arguments: str) -> argparse.Namespace:
-    parser, commands = new_parser()
-    add(commands)
-    return parser.parse_args(list(arguments))
 
 
 def assert_harmless(text: str) -> None:
@@ -74,12 +69,12 @@ def assert_harmless(text: str) -> None:
 
 def test_search(searcher, capsys):
     arguments = ["search", "--store", "s", "--item", f"item0{EVIL}"]
-    search.run_search(flags_of(search.add_search, *arguments))
+    run_command(arguments)
     text = capsys.readouterr().out
     assert_harmless(text)
     assert r"red\x1b[2J\x9b1m\u202eder\x07" in text
     assert len(text.splitlines()) == 1 + 1 + 2, "a name, the heads, two answers"
-    search.run_search(flags_of(search.add_search, *arguments, "--format", "json"))
+    run_command([*arguments, "--format", "json"])
     document = capsys.readouterr().out
     assert_harmless(document)
     assert json.loads(document)["queries"][0]["query"] == f"item0{EVIL}"
@@ -87,9 +82,9 @@ def test_search(searcher, capsys):
 
 def test_evaluate(searcher, capsys):
     arguments = ["evaluate", "--store", "s", "--label", f"kind{EVIL}"]
-    evaluate.run_evaluate(flags_of(evaluate.add_evaluate, *arguments))
+    run_command(arguments)
     assert_harmless(capsys.readouterr().out)
-    evaluate.run_evaluate(flags_of(evaluate.add_evaluate, *arguments, "--format", "json"))
+    run_command([*arguments, "--format", "json"])
     document = capsys.readouterr().out
     assert_harmless(document)
     assert EVIL in json.loads(document)["per_label"]
@@ -128,7 +123,7 @@ def test_a_runs_summary(capsys):
         name_of(1), "", EVIL, None, {"backbone": EVIL, "precision": EVIL, "weights": EVIL}, Counts(1, 0, 0, 1),
         {EVIL: 1}, (), {"pictures_per_s": 1.0, "seconds": 1.0}, {},
     )  # fmt: skip
-    show(snapshot_table(Store("s"), manifest))
+    show(str(Snapshot.of(Store("s"), manifest)))
     assert set(capsys.readouterr().out) & set(STRANGE) <= {"\n", "\t"}
 
 
@@ -136,7 +131,7 @@ def test_an_error_without_words_is_told_by_its_name(monkeypatch, capsys):
     def fail(*_: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr("pipelines.main._run", fail)
+    monkeypatch.setattr("pipelines.cli.main.run_command", fail)
     assert main(["runs"]) == 1
     assert capsys.readouterr().err == "shelfmark: MemoryError\n"
 

@@ -18,8 +18,10 @@ from PIL import Image
 from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
 from fetch.policy import policy_for
-from pipelines import embed
+from pipelines import embed_pipeline
 from pipelines.beam_flags import parse_beam_flags
+from pipelines.embed import started_now
+from pipelines.open_catalog import open_catalog
 from store.errors import GateRefused, StoreError, UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest, list_snapshots, snapshot_folder
@@ -39,7 +41,7 @@ QUICK_FETCH = FetchOptions(connect_timeout_s=2, read_timeout_s=1, deadline_s=8, 
 def run_embed(
     catalog: str, store: Path, *, max_reject_ratio: float = 1.0, source: FakeEncoderSource = SOURCE, **more: Any
 ) -> SnapshotManifest:
-    snapshot, now = embed.started_now()
+    snapshot, now = started_now()
     found = find_catalog(catalog)
     progress = store.parent / f"progress-{snapshot}"
     progress.touch()
@@ -52,7 +54,7 @@ def run_embed(
         **more,
     )
     request = SnapshotRequest(snapshot, catalog, now.isoformat(), max_reject_ratio)
-    manifest = embed.embed(found, source, Store(str(store)), request, options, parse_beam_flags([]))
+    manifest = embed_pipeline.run_pipeline(found, source, Store(str(store)), request, options, parse_beam_flags([]))
     seen = ProgressFile(str(progress)).read()
     assert (seen.total, seen.embedded, seen.rejected) == (
         manifest.counts.catalog_rows,
@@ -174,7 +176,7 @@ def test_relative_uris_start_from_the_table_behind_http(tmp_path):
         fetched.append(uri)
         return b"image_uri\nok/1.jpg\n"
 
-    catalog = embed.open_catalog("http://host/shop/catalog.csv?v=2", Store(str(tmp_path)), name_of(1), fetch)
+    catalog = open_catalog("http://host/shop/catalog.csv?v=2", Store(str(tmp_path)), name_of(1), fetch)
     assert fetched == ["http://host/shop/catalog.csv?v=2"]
     assert catalog.base == "http://host/shop"
     assert (tmp_path / snapshot_folder(name_of(1)) / "catalog-catalog.csv").is_file()
@@ -250,11 +252,11 @@ def test_the_root_cause_is_found_under_tracebacks():
         "Traceback (most recent call last):\n  File x\nstore.errors.StoreError: cannot write /s/part: no space left "
         "[while running 'EmbedShards/EmbedShard']\n\nDuring handling:\nRuntimeError: store.errors.StoreError: cannot"
     )
-    assert embed.root_cause(report.split("\n\n", maxsplit=1)[0]) == "cannot write /s/part: no space left"
+    assert embed_pipeline.root_cause(report.split("\n\n", maxsplit=1)[0]) == "cannot write /s/part: no space left"
 
 
 def test_names_of_runs_follow_the_clock():
-    name, now = embed.started_now()
+    name, now = started_now()
     assert name.startswith(f"{now:%Y%m%dT%H%M}")
     assert abs((datetime.datetime.now(datetime.timezone.utc) - now).total_seconds()) < 60
 
@@ -282,7 +284,7 @@ def test_a_pipeline_that_does_not_end_well_says_whether_its_snapshot_is_there(
             store.replace(f"{snapshot_folder(request.snapshot)}/manifest.json", b"{}")
 
     monkeypatch.setattr(beam, "Pipeline", Cancelled)
-    monkeypatch.setattr(embed, "build_pipeline", build)
+    monkeypatch.setattr(embed_pipeline, "build_pipeline", build)
     with pytest.raises(StoreError, match="CANCELLED") as raised:
         run_embed(str(tmp_path / "catalog"), tmp_path / "store")
     assert ("is committed" in str(raised.value)) == (len(list_snapshots(store)) == 1) == committed

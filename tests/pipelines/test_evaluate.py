@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from index_builder.search.engine import ExactEngine
 from index_builder.search.rows import Rows, row_table
 from index_builder.search.searcher import Searcher
-from pipelines.evaluate import add_evaluate, find_answers, run_evaluate
-from pipelines.flag_types import new_parser
+from pipelines.cli.main import run_command
+from pipelines.evaluate import find_answers
 from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_index
 from store.errors import StoreError, UserError
 from store.index import IndexManifest
@@ -111,9 +111,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallStore:
 
 
 def run(small: SmallStore, *arguments: object) -> int:
-    parser, commands = new_parser()
-    add_evaluate(commands)
-    return run_evaluate(parser.parse_args(["evaluate", "--store", small.uri, *map(str, arguments)]))
+    return run_command(["evaluate", "--store", small.uri, *map(str, arguments)])
 
 
 def catalog_rows(small: SmallStore) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from encoder.spec import EncoderSpec
 from fetch.policy import policy_for
 from index_builder.search.searcher import Searcher
 from pipelines import labelled_queries
-from pipelines.main import main
+from pipelines.cli.main import main
 from pipelines.reindex_plan import _look
 from pipelines.serve import open_sources
 from pipelines.trust import Trust

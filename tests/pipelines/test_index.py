@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.search.searcher import Searcher
 from pipelines.beam_flags import parse_beam_flags
-from pipelines.flag_types import recall_target, size_bytes
+from pipelines.cli.flag_types import recall_target, size_bytes
 from pipelines.index_shards import shards_on_beam
 from pipelines.processor import choose_blas_kernels
 from store.location import Store
@@ -85,7 +85,7 @@ def built_on_beam(folder: Path, patch: pytest.MonkeyPatch, flags: list[str]) -> 
     write_snapshot(store, 4_000, seed=1, dimensions=96)
     use_trees(patch, 1_500, queries=100)
     run_shards = shards_on_beam(parse_beam_flags(flags))
-    manifest = build_index(store, IndexRequest(dimensions=48, target_recall=0.9), run_shards=run_shards)
+    manifest = build_index(store, BuildRequest(dimensions=48, target_recall=0.9), run_shards=run_shards)
     assert len(manifest.shards) == 3
     searcher = Searcher.open(store.uri, verify=True)
     rows = np.arange(0, 4_000, 100)

@@ -43,7 +43,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "pipelines.main", *map(str, arguments)]
+    return [sys.executable, "-m", "pipelines.cli.main", *map(str, arguments)]
 
 
 def shelfmark(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.build.build_index import IndexRequest
 from index_builder.search.searcher import Searcher
+from pipelines.reindex_steps import bring_up_to_date
 from store.errors import GateRefused, StoreError
 from store.index import list_versions
 from store.lease import LeaseHeld
@@ -109,7 +109,7 @@ def test_a_version_under_its_target_is_not_published(catalog, store, monkeypatch
 
 def test_what_an_unchanged_catalog_is_asked_for_is_built(catalog, store):
     first = reindex(store, catalog)
-    other = reindex(store, catalog, dataclasses.replace(REQUEST, index=IndexRequest(k=5)))
+    other = reindex(store, catalog, dataclasses.replace(REQUEST, k=5))
     assert other.outcome == "published"
     assert other.version != first.version
     assert other.snapshot == first.snapshot
@@ -131,7 +131,7 @@ def test_a_run_that_lost_its_lease_publishes_nothing(catalog, store):
         raise StoreError("another run took over")
 
     with pytest.raises(StoreError, match="took over"):
-        run.run(lost)
+        bring_up_to_date(run, lost)
     assert read_current(Store(str(store))) is None
     assert len(list_versions(Store(str(store)))) == 1
 
@@ -221,7 +221,7 @@ def test_a_run_continues_with_what_a_dead_one_had_finished(catalog, store):
 
 def test_a_publisher_that_was_faster_is_seen_by_the_next_run(catalog, store):
     first = reindex(store, catalog)
-    second = reindex(store, catalog, dataclasses.replace(REQUEST, index=IndexRequest(k=5)))
+    second = reindex(store, catalog, dataclasses.replace(REQUEST, k=5))
     publish_now(Store(str(store)), str(first.version))
     assert reindex(store, catalog).outcome == "nothing_to_do"
     assert read_current(Store(str(store))) == first.version != second.version
@@ -237,17 +237,17 @@ def test_the_published_embeddings_are_the_catalogs(catalog, store):
 
 
 def test_sigterm_is_an_end_like_another(monkeypatch, capsys, catalog, store, tmp_path):
-    from pipelines import main
-    from pipelines import reindex as command
+    from pipelines import reindex as use_case
+    from pipelines.cli.main import main
 
     def embed(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("expected the signal to end the run")
 
-    monkeypatch.setattr(command, "embed_catalog", embed)
+    monkeypatch.setattr(use_case, "embed_catalog", embed)
     metrics = tmp_path / "run.prom"
     arguments = ["reindex", "--catalog", str(catalog), "--store", str(store), "--metrics_file", str(metrics)]
-    assert main.main(arguments) == 130
+    assert main(arguments) == 130
     assert "the steps that were done are kept, the one that ran starts over" in capsys.readouterr().err
     (record,) = read_runs(Store(str(store)))
     assert record.outcome == "interrupted"

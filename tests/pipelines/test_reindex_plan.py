@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines import reindex_plan
-from pipelines.flags import build_parser
+from pipelines.requests import ReindexRequest
 from store.errors import UserError
-from store.location import Store
 from store.snapshot import list_snapshots, read_manifest
 from tests.pipelines.test_incremental import draw, put
 from tests.support.changing_server import ChangingServer
@@ -30,10 +29,9 @@ def plan(tmp_path, monkeypatch):
 
     def plan(store, catalog):
         before = files_below(store)
-        flags = build_parser().parse_args(["reindex", "--catalog", str(catalog), "--store", str(store), "--dry_run"])
-        made = reindex_plan.plan_reindex(flags, [], Store(str(store)))
+        made = reindex_plan.plan_reindex(ReindexRequest(catalog, store))
         assert files_below(store) == before
-        assert made.describe()
+        assert str(made)
         return made
 
     monkeypatch.setattr(reindex_plan, "choose_encoder", choose)
@@ -88,6 +86,5 @@ def test_servers_are_not_asked(tmp_path, plan):
 
 
 def test_a_plan_is_made_on_this_machine(tmp_path):
-    flags = build_parser().parse_args(["reindex", "--catalog", "c.csv", "--store", str(tmp_path), "--dry_run"])
     with pytest.raises(UserError, match="--dry_run compares on this machine"):
-        reindex_plan.plan_reindex(flags, ["--runner=FlinkRunner"], Store(str(tmp_path)))
+        reindex_plan.plan_reindex(ReindexRequest("c.csv", tmp_path, beam_flags=["--runner=FlinkRunner"]))

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from pipelines.flag_types import new_parser
-from pipelines.runs import add_runs, run_runs
+from pipelines.cli.main import run_command
 from store.errors import UserError
 from store.location import Store
 from store.process import this_host
@@ -31,9 +30,7 @@ def ended_pid():
 
 
 def run(*arguments: str) -> int:
-    parser, commands = new_parser()
-    add_runs(commands)
-    return run_runs(parser.parse_args(["runs", *arguments]))
+    return run_command(["runs", *arguments])
 
 
 def outcomes(store, capsys) -> list[str]:
@@ -56,13 +53,17 @@ def test_a_line_for_each_run(store, capsys):
     assert lines[0].split() == [name_of(1), "published", *numbers, "1,234.50"]
     assert lines[1].split() == [name_of(2), "refused", *"--------"]
     assert lines[2].split() == [name_of(5), "published", *numbers, "1.25", "machine", "hours"]
-    assert len(lines) == 3  # the last run ended well: nothing to say of it
+    assert lines[3:] == [f"{name_of(2)} refused: overlap 0.31 is under 0.5"], "those that ended well need no more words"
 
 
-def test_what_the_last_run_has_to_say_stands_below_in_one_line(store, capsys):
+def test_what_each_run_that_ended_badly_has_to_say_stands_below_in_one_line(store, capsys):
     write_run(store, of_day(2, outcome="refused", message="overlap 0.31\nis under 0.5"))
+    write_run(store, of_day(3, outcome="failed", message="no room"))
     run("--store", store.uri)
-    assert capsys.readouterr().out.splitlines()[-1] == f"{name_of(2)} refused: overlap 0.31 is under 0.5"
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{name_of(2)} refused: overlap 0.31 is under 0.5",
+        f"{name_of(3)} failed: no room",
+    ]
 
 
 def test_a_version_that_was_not_published_is_not_shown_as_such(store, capsys):

@@ -13,8 +13,9 @@ import pytest
 
 from index_builder.search.neighbours import Query
 from index_builder.search.rows import Hit
-from pipelines.flag_types import new_parser
-from pipelines.search import SearchQuery, add_search, run_search, table
+from pipelines.cli.main import run_command
+from pipelines.cli.search import search_table
+from pipelines.search_result import SearchQuery
 from store.errors import StoreError, UserError
 from store.snapshot import snapshot_folder
 from tests.support.small_store import SmallStore, make_small_index
@@ -35,9 +36,7 @@ def catalog(small: SmallStore) -> list[dict[str, Any]]:
 
 
 def run(small: SmallStore, *arguments: object) -> int:
-    parser, commands = new_parser()
-    add_search(commands)
-    return run_search(parser.parse_args(["search", "--store", small.uri, *map(str, arguments)]))
+    return run_command(["search", "--store", small.uri, *map(str, arguments)])
 
 
 @pytest.fixture
@@ -140,7 +139,7 @@ def test_the_table_is_aligned_and_has_a_block_to_each_query():
         Hit("i1", "mug-1", "a/b.jpg", 0.98765, {"category": "mug", "colour": "dark\nred"}, 4),
         Hit("i22", "m", "c.jpg", -0.5, {}, 1),
     ]
-    text = table(
+    text = search_table(
         [SearchQuery(name, Query(np.ones(2, np.float32))) for name in ("one.jpg", "two.jpg")], [hits, hits[1:]]
     )
     assert text.splitlines() == [

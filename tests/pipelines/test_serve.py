@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.search.searcher import Searcher
-from pipelines.flag_types import new_parser
-from pipelines.main import main
-from pipelines.serve import add_serve, open_sources, read_keys, run_serve
+from pipelines.cli.main import main, run_command
+from pipelines.cli.serve import read_keys
+from pipelines.serve import open_sources
 from serving import run as serving_run
 from serving.logs import LOG
 from serving.options import MIB, PictureSources, ServeOptions
@@ -61,9 +61,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
     monkeypatch.setattr(serving_run, "serve", lambda *arguments: calls.append(arguments))
 
     def served(*flags: str) -> Served:
-        parser, commands = new_parser()
-        add_serve(commands)
-        assert run_serve(parser.parse_args(["serve", "--store", "somewhere", *flags])) == 0
+        assert run_command(["serve", "--store", "somewhere", *flags]) == 0
         return calls.pop()
 
     return served
@@ -197,7 +195,7 @@ def test_a_store_is_needed(capsys):
 
 def fail_to_begin(store: Path, workers: str) -> tuple[int, str]:
     """Exit code and stderr of a server that cannot begin, in a process of its own: it might begin again for ever."""
-    command = [sys.executable, "-m", "pipelines.main", "serve", "--store", str(store), "--port", "0"]
+    command = [sys.executable, "-m", "pipelines.cli.main", "serve", "--store", str(store), "--port", "0"]
     with subprocess.Popen([*command, "--workers", workers], stderr=subprocess.PIPE, text=True) as process:
         try:
             _, error = process.communicate(timeout=120)
@@ -312,7 +310,7 @@ def test_two_workers_are_two_processes_that_reload_and_stop_together(tmp_path):
             assert client.search({"vector": query_vector(), "k": 3}).status == 200
             assert client.metric('shelfmark_requests_total{method="GET",route="/v1/index",status="200"}') == 2
 
-        second = build_index(Store(store.uri), IndexRequest(k=3, target_recall=0.5)).version
+        second = build_index(Store(store.uri), BuildRequest(k=3, target_recall=0.5)).version
         with Client(server.port) as client:
             assert client.ask("POST", "/v1/reload").json == {"version": second, "changed": True}
         until(lambda: opened(second) == 2)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from encoder.thumbnails import STORED_PX, shrink_stored, stored_thumbnail
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.search.picture_digests import PictureDigests
 from index_builder.search.rows import Rows
 from index_builder.search.searcher import Searcher
@@ -40,7 +40,7 @@ def test_a_run_stores_one_of_every_picture_and_pages_need_no_other(table, tmp_pa
     manifest = embed_again(table, tmp_path / "store", thumbnails=True)
     digests = [row["content_sha256"] for row in rows_of(tmp_path / "store", manifest).values()]
     assert all(has_thumbnail(store, digest) for digest in digests)
-    build_index(store, IndexRequest(k=2, target_recall=0.5))
+    build_index(store, BuildRequest(k=2, target_recall=0.5))
     for picture in table.parent.glob("*.jpg"):
         picture.write_bytes(b"another")
     searcher = Searcher.open(store.uri)
@@ -52,7 +52,7 @@ def test_none_is_stored_unless_asked_for_and_a_changed_picture_is_not_shown(tabl
     store = Store(str(tmp_path / "store"))
     embed_again(table, tmp_path / "store")
     assert store.list("thumbnails") == []
-    build_index(store, IndexRequest(k=2, target_recall=0.5))
+    build_index(store, BuildRequest(k=2, target_recall=0.5))
     searcher = Searcher.open(store.uri)
     (table.parent / "1.jpg").write_bytes(jpeg(77))
     thumbnails = open_index_thumbnails(store, AUTO, searcher)
@@ -63,7 +63,7 @@ def test_none_is_stored_unless_asked_for_and_a_changed_picture_is_not_shown(tabl
 def test_a_version_whose_rows_have_no_digests_takes_the_snapshots(table, tmp_path):
     store = Store(str(tmp_path / "store"))
     manifest = embed_again(table, tmp_path / "store")
-    version = build_index(store, IndexRequest(k=2, target_recall=0.5))
+    version = build_index(store, BuildRequest(k=2, target_recall=0.5))
     rows = Searcher.open(store.uri).rows
     wanted = {row["image_id"]: row["content_sha256"] for row in rows_of(tmp_path / "store", manifest).values()}
     assert {rows.image_id(row): rows.content_sha256(row) for row in range(4)} == wanted

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.console import LOG
-from pipelines.main import main
+from pipelines.cli.main import main
+from pipelines.log import LOG
 from store.lease import Lease, lease_path
 from store.location import Store
 

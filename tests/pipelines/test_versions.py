@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from pipelines.flag_types import new_parser
-from pipelines.versions import add_prune, add_rollback, add_versions, run_prune, run_rollback, run_versions
+from pipelines.cli.main import run_command
 from store.building import Building
 from store.errors import StoreError, UserError
 from store.index import list_versions, version_folder
@@ -27,11 +26,7 @@ def store(tmp_path):
 
 
 def run(*arguments: str) -> int:
-    parser, commands = new_parser()
-    for add in (add_versions, add_rollback, add_prune):
-        add(commands)
-    flags = parser.parse_args(list(arguments))
-    return {"versions": run_versions, "rollback": run_rollback, "prune": run_prune}[flags.command](flags)
+    return run_command(list(arguments))
 
 
 def test_versions_says_what_each_is(store, capsys):
@@ -64,9 +59,16 @@ def test_versions_says_what_each_is(store, capsys):
     assert [line.endswith(state) for line, state in zip(lines[1:], states, strict=True)] == [True] * len(states)
 
 
-def test_versions_of_an_empty_store_says_what_to_do(tmp_path, capsys):
+def test_versions_of_a_store_without_any_says_what_to_do(tmp_path, capsys):
+    add_snapshot(Store(str(tmp_path)), 1)
     assert run("versions", "--store", str(tmp_path)) == 0
     assert "build one with shelfmark index" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [("versions",), ("prune", "--keep", "2"), ("prune", "--keep", "2", "--dry_run")])
+def test_a_store_that_is_not_there_is_the_callers_mistake(tmp_path, command):
+    with pytest.raises(UserError, match=r"expected a store, found nothing there; shelfmark embed --store makes one"):
+        run(*command, "--store", str(tmp_path / "nowhere"))
 
 
 def test_versions_says_when_current_cannot_be_opened(store, capsys):

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from encoder.decode import Box, DecodeOptions, decode_picture
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from pipelines.serve import open_sources
 from serving.logs import LOG
 from serving.options import ServeOptions
@@ -412,12 +412,12 @@ def test_a_reload_follows_current_and_says_why_not(served_store, tmp_path):
     first = served_store.versions[-1]
     with running(options_of(store)) as server, Client(server.port) as client:
         assert client.ask("POST", "/v1/reload").json == {"version": first, "changed": False}
-        second = build_index(Store(store), IndexRequest(k=3, target_recall=0.5)).version
+        second = build_index(Store(store), BuildRequest(k=3, target_recall=0.5)).version
         assert client.ask("GET", "/readyz").json["version"] == first
         assert client.ask("POST", "/v1/reload").json == {"version": second, "changed": True}
         assert client.search({"vector": query_vector()}).json["version"] == second
 
-        third = build_index(Store(store), IndexRequest(k=3, target_recall=0.5)).version
+        third = build_index(Store(store), BuildRequest(k=3, target_recall=0.5)).version
         for path in Path(store, version_folder(third)).rglob("rows.arrow"):
             path.write_bytes(b"damaged")
         assert problem_of(client.ask("POST", "/v1/reload"), 409).startswith(f"version {third} was refused: ")

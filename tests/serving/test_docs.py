@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.main import main
+from pipelines.cli.main import main
 from tests.support.serving import ServeProcess, serve_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from samples.catalog import draw_catalog
 from serving.options import ServeOptions
 from store.location import Store
@@ -76,7 +76,7 @@ def url(catalog: Path, rows: list[dict[str, str]], tmp_path_factory: pytest.Temp
     """The server over an index of the catalog, whose last picture is gone since."""
     store = tmp_path_factory.mktemp("store")
     embed_again(catalog, store, full=True)
-    build_index(Store(str(store)), IndexRequest(k=3, target_recall=0.5))
+    build_index(Store(str(store)), BuildRequest(k=3, target_recall=0.5))
     (catalog.parent / rows[-1]["image_uri"]).unlink()
     with running(ServeOptions(str(store), poll_interval_s=3600, max_upload_bytes=UPLOAD_LIMIT_BYTES)) as server:
         yield server.url

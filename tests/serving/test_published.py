@@ -13,7 +13,7 @@ import pytest
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import default_batch_size
 from encoder.normalise import Unit, normalise
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.search.searcher import Searcher
 from pipelines.query_encoder import QueryEncoder
 from pipelines.serve import open_sources
@@ -58,7 +58,7 @@ def test_a_query_picture_gets_the_embedding_that_the_command_line_gives_it(small
     scores = first.searcher.search(embedded, 1).scores[:, 0]
     np.testing.assert_allclose(scores, 1.0, atol=5e-3)
 
-    build_index(Store(small.uri), IndexRequest(k=3, target_recall=0.5))
+    build_index(Store(small.uri), BuildRequest(k=3, target_recall=0.5))
     second = open_published(options, sources(small.uri), None, first)
     assert second.version != first.version
     assert second.model is first.model  # loading one takes seconds, and memory for two

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 
-from pipelines.main import main
+from pipelines.cli.main import main
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

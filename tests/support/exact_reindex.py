@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import benchmarks.vectors
-from index_builder.build.build_index import IndexRequest
-from pipelines.reindex_run import ReindexRequest, ReindexRun
+from pipelines.reindex_steps import Reindexing
+from pipelines.requests import ReindexRequest
+from pipelines.run_journal import RunJournal
 from store.lease import Clock
 from store.location import Store
 from store.process import utc_now
@@ -15,7 +16,7 @@ from store.snapshot import SnapshotManifest
 from tests.support.store_api import acquire_lease, run_under
 
 ROWS, DIMENSIONS = 40, 16
-REQUEST = ReindexRequest(IndexRequest(k=3), max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=4)
+REQUEST = ReindexRequest("catalog.csv", "", k=3, max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=4)
 
 
 def reindex(store: Store, clock: Clock = utc_now) -> RunRecord:
@@ -25,14 +26,13 @@ def reindex(store: Store, clock: Clock = utc_now) -> RunRecord:
         StoreError, GateRefused: It did not publish, or lost its lease after it had.
     """
 
-    def embed(least_rows: int) -> SnapshotManifest:
+    def embed(*, least_rows: int) -> SnapshotManifest:
         del least_rows
         made = benchmarks.vectors.write_snapshot(store, ROWS, seed=1, dimensions=DIMENSIONS)
         return dataclasses.replace(made, work={"encoded": ROWS})
 
-    run = ReindexRun(
-        store, REQUEST, RunRecord.begin("catalog.csv"), embed, lambda line: None, lambda snapshot: lambda uri: None
-    )
+    journal = RunJournal(store, RunRecord.begin("catalog.csv"))
+    run = Reindexing(store, REQUEST, journal, embed, lambda line: None, lambda snapshot: lambda uri: None)
     with acquire_lease(store, clock) as lease:
         run_under(run, lease)
-    return run.record
+    return journal.record

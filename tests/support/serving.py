@@ -23,7 +23,7 @@ import uvicorn
 from PIL import Image
 
 from encoder.spec import EncoderSpec
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from pipelines.serve import open_sources
 from serving.app import create_app
 from serving.options import PictureSources, ServeOptions
@@ -70,7 +70,7 @@ def make_served_store(folder: Path, editions: Sequence[str] = ("one",)) -> Serve
     for edition in editions:
         catalog = _write_edition(folder / "catalog", edition)
         embed_again(catalog, folder / "store", full=True)
-        version = build_index(Store(str(folder / "store")), IndexRequest(k=3, target_recall=0.5)).version
+        version = build_index(Store(str(folder / "store")), BuildRequest(k=3, target_recall=0.5)).version
         found[version] = edition
     return ServedStore(str(folder / "store"), found, sorted((folder / "catalog").glob("*.jpg")))
 
@@ -322,7 +322,7 @@ class ServeProcess:
 
 def serve_command(store: str, *flags: str) -> contextlib.AbstractContextManager[ServeProcess]:
     """Runs `shelfmark serve` until the block ends, then tells it to stop and waits for it."""
-    return _process("pipelines.main", "serve", "--store", store, "--port", "0", *flags)
+    return _process("pipelines.cli.main", "serve", "--store", store, "--port", "0", *flags)
 
 
 def serve_apart(store: str) -> contextlib.AbstractContextManager[ServeProcess]:

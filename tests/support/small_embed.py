@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
-from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
+from pipelines.embed import embed_options, new_progress, started_now
+from pipelines.embed_pipeline import run_pipeline
+from pipelines.requests import EmbedRequest
 from pipelines.trust import AUTO, Trust
 from store.damage import is_rotten, setting_aside, whole_snapshots
 from store.errors import StoreError
@@ -19,7 +22,6 @@ from store.location import Store
 from store.snapshot import SnapshotManifest, snapshot_folder
 from tests.support.fakes import FakeEncoderSource
 from transforms.catalog import find_catalog
-from transforms.embeddings import EmbedOptions
 from transforms.previous import PreviousSnapshot
 from transforms.snapshot import SnapshotRequest
 
@@ -46,20 +48,23 @@ def embed_again(
     aside = setting_aside(place, print)
     newest = None if full else next(whole_snapshots(place, aside), None)
     previous = PreviousSnapshot.of(place, newest) if newest is not None else None
-    snapshot, now = embed.started_now()
+    snapshot, now = started_now()
     found = find_catalog(str(catalog), base=base)
-    options = EmbedOptions(
-        found.base,
-        DecodeOptions(source.image_size),
-        QUICK_FETCH,
-        trust.policy(found.base),
-        previous=previous,
+    asked = EmbedRequest(
+        catalog,
+        store,
         max_stale_runs=max_stale_runs,
         thumbnails=thumbnails,
+        trust=trust.trust,
+        allow_local=trust.allow_local,
+        allow_hosts=trust.allow_hosts,
     )
     request = SnapshotRequest(snapshot, str(catalog), now.isoformat(), 1.0, only_if_changed, least_rows)
     try:
-        return embed.embed(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
+        with tempfile.TemporaryDirectory() as scratch:
+            options = embed_options(asked, found, source, previous, new_progress(scratch))
+            options = dataclasses.replace(options, fetch=QUICK_FETCH)
+            return run_pipeline(found, source, place, request, options, parse_beam_flags(list(beam_flags)))
     except StoreError:
         if previous is None or not is_rotten(place, previous.name, aside):
             raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from index_builder.build.build_index import IndexRequest
-from pipelines.reindex_run import ReindexRequest, ReindexRun
+from pipelines.reindex_steps import Reindexing, bring_up_to_date
+from pipelines.requests import ReindexRequest
+from pipelines.run_journal import RunJournal
 from pipelines.trust import AUTO, Trust
 from store.index import read_index_manifest
 from store.lease import Lease
@@ -16,16 +18,18 @@ from store.snapshot import read_manifest
 from tests.support.small_embed import embed_again, rows_of
 from tests.support.versions import verify_files
 
-REQUEST = ReindexRequest(IndexRequest(k=3), max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=2)
+REQUEST = ReindexRequest("", "", k=3, max_reject_ratio=1.0, max_shrink=0.5, min_overlap=0.2, keep=2)
+"""Without a catalog and a store: those are arguments here."""
 
 
-def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST, trust: Trust = AUTO) -> ReindexRun:
+def new_run(store: Path, catalog: Path, request: ReindexRequest = REQUEST, trust: Trust = AUTO) -> Reindexing:
     """A run that has not started."""
-    return ReindexRun(
-        Store(str(store)),
+    place = Store(str(store))
+    return Reindexing(
+        place,
         request,
-        RunRecord.begin(str(catalog)),
-        lambda least: embed_again(catalog, store, only_if_changed=True, least_rows=least, trust=trust),
+        RunJournal(place, RunRecord.begin(str(catalog))),
+        functools.partial(embed_again, catalog, store, only_if_changed=True, trust=trust),
         lambda _: None,
         lambda _: lambda _: None,
     )
@@ -35,8 +39,8 @@ def reindex(store: Path, catalog: Path, request: ReindexRequest = REQUEST, trust
     """One run under the store's lease."""
     run = new_run(store, catalog, request, trust)
     with Lease.acquire(Store(str(store))) as lease:
-        run.run(lease.check)
-    return run.record
+        bring_up_to_date(run, lease.check)
+    return run.journal.record
 
 
 def check_published(store: Path) -> str | None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
-
-from pipelines.reindex_run import ReindexRun
-from pipelines.versions import run_rollback
+from pipelines.reindex_steps import Reindexing, bring_up_to_date
+from pipelines.versions import rollback
 from store.lease import Clock, Lease
 from store.location import Store
 from store.publication import publish, read_current, read_published
@@ -24,9 +20,8 @@ def published(store: Store) -> str | None:
 
 
 def roll_back(store: Store, to: str | None) -> None:
-    """What `shelfmark rollback` does, without what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        run_rollback(argparse.Namespace(store=store.uri, to=to, format="json"))
+    """What `shelfmark rollback` does."""
+    rollback(store.uri, to)
 
 
 def acquire_lease(store: Store, clock: Clock) -> Lease:
@@ -35,6 +30,6 @@ def acquire_lease(store: Store, clock: Clock) -> Lease:
     return Lease.acquire(store, clock=clock, fence_above=over.fence if over else 0)
 
 
-def run_under(run: ReindexRun, lease: Lease) -> None:
+def run_under(run: Reindexing, lease: Lease) -> None:
     """Does a run under a lease."""
-    run.run(lease.check, lease.fence)
+    bring_up_to_date(run, lease.check, lease.fence)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.vectors import SyntheticCatalog
 from index_builder.build import compared_version, drift
-from index_builder.build.build_index import IndexRequest, build_index
+from index_builder.build.build_index import BuildRequest, build_index
 from index_builder.build.compared_version import Neighbours
 from index_builder.build.drift import measure_drift
 from store.errors import UserError
@@ -83,7 +83,7 @@ def add_snapshot(store: Store, day: int, catalog: Catalog, encoder: str = "one",
 
 
 def build(store: Store, snapshot: str, target: float = 0.9) -> str:
-    return build_index(store, IndexRequest(snapshot=snapshot, target_recall=target, k=K)).version
+    return build_index(store, BuildRequest(snapshot=snapshot, target_recall=target, k=K)).version
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import IndexRequest, build_index, build_version
+from index_builder.build.build_index import BuildRequest, build_index, build_version
 from index_builder.build.plan import Plan, plan_index
 from index_builder.build.previous_version import StartAnew, check_comparable, near_trials, read_previous
 from index_builder.build.shard import ShardTask, build_shard
@@ -26,7 +26,7 @@ from store.snapshot import SnapshotManifest, commit, list_snapshots, new_name, r
 from tests.index_builder.conftest import DIMENSION, ROWS, Indexed, use_trees
 from tests.support.versions import day_at, verify_files
 
-REQUEST = IndexRequest(target_recall=0.95)
+REQUEST = BuildRequest(target_recall=0.95)
 
 
 def here(tasks: Sequence[ShardTask], workers: int) -> None:
@@ -195,9 +195,9 @@ def flatten(store: Store, snapshot: str, day: int) -> str:
 def test_small_catalogs_have_no_settings_to_keep(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     write_snapshot(store, 300, seed=2, dimensions=32)
-    before = build_index(store, IndexRequest())
+    before = build_index(store, BuildRequest())
     said: list[str] = []
-    again = build_index(store, IndexRequest(start_from=before.version), said.append)
+    again = build_index(store, BuildRequest(start_from=before.version), said.append)
     assert f"few enough rows for exact search: nothing is taken over from version {before.version}" in said
     assert (before.config["built"], again.config["built"]) == ("anew", "anew")
     assert again.recall["measured"] == 1
@@ -226,7 +226,7 @@ def test_build_version_leaves_it_to_build_index_to_refuse(tmp_path: Path, monkey
     store = Store(str(tmp_path))
     write_snapshot(store, 2_000, seed=1, dimensions=DIMENSION)
     use_trees(monkeypatch, 10_000, queries=100)
-    request = IndexRequest(target_recall=0.9999, dimensions=4)
+    request = BuildRequest(target_recall=0.9999, dimensions=4)
     manifest = build_version(store, request)
     assert not manifest.meets_target
     assert (current_version(store), list_versions(store)) == (None, [manifest.version])

@@ -14,21 +14,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.console import LOG, show, show_document
-from pipelines.flag_types import Commands, add_output_flags, positive
+from pipelines.cli.console import show, show_document
+from pipelines.cli.flag_types import Parser, add_output_flags, positive
+from pipelines.log import LOG
 from store.errors import UserError
 
 _NEIGHBOURS = 5
 
 
-def add_demo(commands: Commands) -> None:
-    """Flags of `shelfmark demo`."""
-    summary = "draw a sample catalog, embed it, index it, search it"
-    parser = commands.add_parser("demo", help=summary, description=summary, allow_abbrev=False)
+def add_flags(parser: Parser) -> None:
+    """Where to and how much."""
     parser.add_argument("directory", metavar="DIR", nargs="?", default="demo", help="where to (default: demo)")
     parser.add_argument("--items", type=positive, default=100, help="products to draw (default: %(default)s)")
     parser.add_argument("--views", type=positive, default=3, help="pictures of each (default: %(default)s)")
     add_output_flags(parser)
+
+
+def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
+    """Runs the demonstration."""
+    del beam_flags  # takes none
+    from pipelines.cli.main import run_command
+
+    return Demo(flags, run_command).run()
 
 
 class Demo:

@@ -10,15 +10,17 @@ import time
 import types
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pipelines.log import LOG
 from store.terminal_text import one_line, plain_json, plain_text
 from transforms.progress import Progress, ProgressFile
 
+if TYPE_CHECKING:
+    from pipelines.results import Result
+
 _TERMINAL_EVERY_S = 0.5
 _LOG_EVERY_S = 30.0
-
-LOG = logging.getLogger("shelfmark")
 
 
 def quiet_libraries(verbose: bool) -> None:
@@ -55,6 +57,14 @@ def show(text: str) -> None:
 def show_document(document: Any) -> None:
     """Prints one JSON document on stdout; it is equal to the one given, also where stdout is a terminal."""
     print(plain_json(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def show_result(result: Result, form: str) -> None:
+    """Prints what was done: text for a person, or one JSON document."""
+    if form == "json":
+        show_document(result.to_dict())
+    else:
+        show(str(result))
 
 
 def align(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:

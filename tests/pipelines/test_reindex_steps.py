@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.build.build_index import IndexRequest
-from pipelines import reindex_run
-from pipelines.reindex_run import ReindexRun
+from pipelines import reindex_steps
+from pipelines.reindex_steps import Reindexing, bring_up_to_date
+from pipelines.requests import ReindexRequest
 from store.errors import GateRefused, StoreError
 from store.index import list_versions
 from store.location import Store
@@ -49,20 +49,19 @@ def made_up(tmp_path):
     return store
 
 
-def run_without_news(store: Store) -> ReindexRun:
+def run_without_news(store: Store) -> Reindexing:
     """A run that finds the catalog as the newest snapshot has it, and is to keep one version."""
-    request = dataclasses.replace(REQUEST, index=IndexRequest(), keep=1)
+    request = dataclasses.replace(REQUEST, k=ReindexRequest.k, keep=1)
     run = new_run(store.local_path(""), None, request)  # type: ignore[arg-type]
     newest, work = read_manifest(store, name_of(3)), dict.fromkeys(WORK, 0)
     unchanged = dataclasses.replace(
         newest, snapshot=name_of(4), previous_snapshot=name_of(3), counts=Counts(5, 0, 5, 0), work=work
     )
-    run._embed = lambda least: unchanged
-    return run
+    return dataclasses.replace(run, embed=lambda *, least_rows: unchanged)
 
 
 def test_old_versions_are_deleted(made_up):
-    run_without_news(made_up).run(lambda: None)
+    bring_up_to_date(run_without_news(made_up), lambda: None)
     assert list_versions(made_up) == [name_of(3)]
 
 
@@ -74,8 +73,8 @@ def test_a_run_that_lost_its_lease_deletes_nothing(made_up):
 
     run = run_without_news(made_up)
     with pytest.raises(StoreError, match="took over"):
-        run.run(lost)
-    assert run.record.outcome == "nothing_to_do"
+        bring_up_to_date(run, lost)
+    assert run.journal.record.outcome == "nothing_to_do"
     assert list_versions(made_up) == [name_of(day) for day in (1, 2, 3)]
 
 
@@ -123,13 +122,12 @@ def test_a_snapshot_that_rots_before_it_is_indexed_is_made_anew(tmp_path, catalo
     rotten = embed_again(catalog, store).snapshot  # a run that died after its snapshot
     damaged = max((store / "embeddings" / rotten).glob("part-*"), key=lambda path: path.stat().st_size)
     damaged.write_bytes(flip(damaged, damaged.read_bytes()))
-    run = new_run(store, catalog)
-    run._say = print
-    run.run(lambda: None)
+    run = dataclasses.replace(new_run(store, catalog), say=print)
+    bring_up_to_date(run, lambda: None)
     assert f"embeddings/{rotten} is damaged and set aside: " in capsys.readouterr().out
-    assert (run.record.outcome, run.record.published_before) == ("published", first.version)
-    assert run.record.counts["embedded"] == 1
-    assert check_published(store) == run.record.version
+    assert (run.journal.record.outcome, run.journal.record.published_before) == ("published", first.version)
+    assert run.journal.record.counts["embedded"] == 1
+    assert check_published(store) == run.journal.record.version
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -141,13 +139,12 @@ def test_a_damaged_version_is_not_used_and_stops_nothing(tmp_path, catalog, stor
     damaged = store / "indexes" / str(versions[published]) / file
     damaged.write_bytes(damaged.read_bytes()[:99])
     put(tmp_path / "4.jpg", 1004, when=3)
-    run = new_run(store, catalog)
     said: list[str] = []
-    run._say = said.append
-    run.run(lambda: None)
-    assert run.record.outcome == "published"
-    assert run.record.published_before == versions[not published], "gates compare with the one that is whole"
-    assert check_published(store) == run.record.version
+    run = dataclasses.replace(new_run(store, catalog), say=said.append)
+    bring_up_to_date(run, lambda: None)
+    assert run.journal.record.outcome == "published"
+    assert run.journal.record.published_before == versions[not published], "gates compare with the one that is whole"
+    assert check_published(store) == run.journal.record.version
     fate = "is published and damaged: " if published else "is damaged and set aside: "
     assert any(line.startswith(f"indexes/{versions[published]} {fate}") for line in said)
 
@@ -156,13 +153,12 @@ def test_a_lost_current_is_told_and_the_gates_hold_all_the_same(catalog, rows, s
     first = reindex(store, catalog)
     (store / "indexes" / "CURRENT").unlink()
     write_catalog(catalog, rows[:6])
-    run = new_run(store, catalog)
     said: list[str] = []
-    run._say = said.append
+    run = dataclasses.replace(new_run(store, catalog), say=said.append)
     with pytest.raises(GateRefused, match=r"not committed: expected at least 15 pictures, .* found 6"):
-        run.run(lambda: None)
+        bring_up_to_date(run, lambda: None)
     assert read_current(Store(str(store))) is None
-    assert run.record.published_before == first.version
+    assert run.journal.record.published_before == first.version
     assert any("CURRENT is missing, though there are versions" in line for line in said)
     shutil.rmtree(store / "indexes" / str(first.version))
     with pytest.raises(GateRefused, match=r"expected at least 15 pictures"):
@@ -180,11 +176,11 @@ def test_a_rollback_stands_until_somebody_says_publish(tmp_path, catalog, store)
     put(tmp_path / "4.jpg", 1004, when=3)
     run = new_run(store, catalog)
     with pytest.raises(GateRefused, match=f"rolled back from {second.version} to {first.version} .*--publish"):
-        run.run(lambda: None)
-    assert run.record.gates == ({"gate": "rollback", "value": 1.0, "limit": 0.0, "passed": False},)
+        bring_up_to_date(run, lambda: None)
+    assert run.journal.record.gates == ({"gate": "rollback", "value": 1.0, "limit": 0.0, "passed": False},)
     assert read_current(Store(str(store))) == first.version
     assert list_snapshots(Store(str(store)))[-1] == second.snapshot, "nothing was embedded for nothing"
-    third = reindex(store, catalog, dataclasses.replace(REQUEST, over_rollback=True))
+    third = reindex(store, catalog, dataclasses.replace(REQUEST, publish=True))
     assert (third.outcome, third.published_before) == ("published", first.version)
     assert [gate["gate"] for gate in third.gates] == ["rollback", "rejects", "recall", "shrink", "overlap"]
     assert reindex(store, catalog).outcome == "nothing_to_do", "and that is that"
@@ -201,9 +197,9 @@ def test_a_rollback_during_a_run_stands(tmp_path, catalog, store):
         publish_now(Store(str(store)), str(first.version), by="rollback")
 
     with pytest.raises(StoreError, match=f"is not published: CURRENT was {second.version} when this began"):
-        run.run(check_lease)
+        bring_up_to_date(run, check_lease)
     assert read_current(Store(str(store))) == first.version
-    assert run.record.outcome == "running", "and whoever runs it says that it failed"
+    assert run.journal.record.outcome == "running", "and whoever runs it says that it failed"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StoreError])
@@ -214,7 +210,7 @@ def test_what_was_published_is_told_though_the_answer_was_lost(catalog, store, m
         plain(*arguments, **how)
         raise error("no answer")
 
-    monkeypatch.setattr(reindex_run, "publish", publish_and_lose_the_answer)
+    monkeypatch.setattr(reindex_steps, "publish", publish_and_lose_the_answer)
     with pytest.raises(error):
-        run.run(lambda: None)
-    assert (run.record.outcome, run.record.version) == ("published", check_published(store))
+        bring_up_to_date(run, lambda: None)
+    assert (run.journal.record.outcome, run.journal.record.version) == ("published", check_published(store))
