@@ -32,7 +32,7 @@ class Result(abc.ABC):
         """Names and values, a line each; a name may be empty."""
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<{_NAME_WIDTH}}{value}" for name, value in self.summary())
+        return "\n".join(f"{name:<{_NAME_WIDTH - 1}} {value}" for name, value in self.summary())
 
     def _repr_html_(self) -> str:
         """For a notebook."""
