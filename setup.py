@@ -38,6 +38,8 @@ setup(
     name="shelfmark",
     version=VERSION,
     description="Embeds the pictures of a product catalog and answers what looks like this",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",

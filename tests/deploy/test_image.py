@@ -64,7 +64,7 @@ def test_every_package_is_sent_to_the_build(package: str) -> None:
     "path",
     [
         ".git/config",
-        "README.md",
+        "CHANGELOG.md",
         "tests/conftest.py",
         "demo/store/part.parquet",
         ".venv/bin/python",
