@@ -6,6 +6,7 @@ STAMP := .venv/installed
 TOOLS := .venv/tools
 # Of `make sbom`: those of the image.
 EXTRAS := aws,gcp
+VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"$$/\1/p' store/release.py)
 SBOM := sbom.cdx.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -51,7 +52,7 @@ bench-serve: $(STAMP)
 	@$(BIN)/python -m benchmarks.serve_load $(ARGS)
 
 image:
-	@docker build -f deploy/Dockerfile -t shelfmark:0.1.0 .
+	@docker build -f deploy/Dockerfile -t shelfmark:$(VERSION) .
 
 # Locks setup.py's requirements anew; versions stay unless ARGS='--upgrade-package NAME' (or --upgrade) says otherwise.
 constraints: $(TOOLS)/installed
@@ -60,7 +61,7 @@ constraints: $(TOOLS)/installed
 # What an image is made of, as CycloneDX has it: Python 3.11, which is the image's.
 sbom: $(TOOLS)/installed
 	@$(TOOLS)/bin/python constraints/install.py --show --python 3.11 $(EXTRAS) >$(TOOLS)/requirements.txt
-	@{ echo '[project]'; sed -En 's/^    (name|version)=("[^"]*"),$$/\1 = \2/p' setup.py; } >$(TOOLS)/pyproject.toml
+	@{ echo '[project]'; echo 'name = "shelfmark"'; echo 'version = "$(VERSION)"'; } >$(TOOLS)/pyproject.toml
 	@$(TOOLS)/bin/cyclonedx-py requirements --output-reproducible --pyproject $(TOOLS)/pyproject.toml \
 	    -o $(SBOM) $(TOOLS)/requirements.txt
 
