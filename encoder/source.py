@@ -99,6 +99,11 @@ class KerasEncoderSource:
         return self.spec.image_size
 
     @property
+    def resize(self) -> str:
+        """How pictures become squares: one of encoder.decode.RESIZE_MODES."""
+        return self.spec.resize
+
+    @property
     def fixed_spec(self) -> EncoderSpec | None:
         """The spec, where the precision was given."""
         return None if self.precision == "auto" else dataclasses.replace(self.spec, precision=self.precision)

@@ -13,7 +13,7 @@ from pipelines.embed_pipeline import WatchProgress, nobody_watches, run_pipeline
 from pipelines.log import LOG
 from pipelines.open_catalog import open_named_catalog
 from pipelines.prepare_encoder import choose_encoder
-from pipelines.requests import EmbedChoices, EmbedRequest, Uri
+from pipelines.requests import EmbedChoices, EmbedRequest, ReindexRequest, Uri
 from pipelines.results import Snapshot
 from pipelines.trust import why_not_allowed
 from store.damage import is_rotten, setting_aside
@@ -46,7 +46,7 @@ def embed(request: EmbedRequest, *, watch: WatchProgress = nobody_watches) -> Sn
 
 def embed_catalog(
     catalog_uri: Uri,
-    request: EmbedChoices,
+    request: EmbedRequest | ReindexRequest,
     store: Store,
     *,
     only_if_changed: bool = False,
@@ -70,11 +70,11 @@ def embed_catalog(
         UserError, GateRefused, StoreError: See `embed`.
     """
     check_resource_hints(request)
-    beam_options, trust = parse_beam_flags(list(request.beam_flags)), request.trusted()
+    parse_beam_flags(list(request.beam_flags))  # a flag that nobody knows is told before anything is read
     aside = setting_aside(store, LOG.warning)
     while True:
         snapshot, now = started_now()
-        catalog = open_named_catalog(catalog_uri, store, snapshot, trust)
+        catalog = open_named_catalog(catalog_uri, store, snapshot, request.trusted())
         store.check_writable()
         source, previous, why_none = choose_encoder(request, store, store, aside)
         if why_none:
@@ -83,13 +83,26 @@ def embed_catalog(
             snapshot, catalog.uri, now.isoformat(), request.max_reject_ratio, only_if_changed, least_rows
         )
         try:
-            with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
-                options = embed_options(request, catalog, source, previous, new_progress(scratch))
-                manifest = run_pipeline(catalog, source, store, wanted, options, beam_options, watch)
-            break
+            return _embed(catalog, source, store, wanted, request, previous, watch)
         except StoreError:
             if previous is None or not is_rotten(store, previous.name, aside):
                 raise  # else once more, with what is whole
+
+
+def _embed(
+    catalog: Catalog,
+    source: EncoderSource,
+    store: Store,
+    wanted: SnapshotRequest,
+    choices: EmbedChoices,
+    previous: PreviousSnapshot | None,
+    watch: WatchProgress,
+) -> SnapshotManifest:
+    """Runs the pipeline, its progress in a file of its own, and says what the catalog may not name."""
+    beam_options = parse_beam_flags(list(choices.beam_flags))
+    with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
+        options = embed_options(choices, catalog, source, previous, new_progress(scratch))
+        manifest = run_pipeline(catalog, source, store, wanted, options, beam_options, watch)
     if why := why_not_allowed(manifest.rejected_by_reason):
         LOG.warning(why)
     return manifest
@@ -129,7 +142,7 @@ def embed_options(
     """
     return EmbedOptions(
         base=catalog.base,
-        decode=DecodeOptions(source.image_size, request.resize, request.max_pixels),
+        decode=DecodeOptions(source.image_size, source.resize, request.max_pixels),
         fetch=request.fetch_options(),
         policy=request.trusted().policy(catalog.base),
         progress=progress,

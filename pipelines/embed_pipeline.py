@@ -111,11 +111,9 @@ def run_pipeline(
     """
     pipeline = beam.Pipeline(options=beam_options)
     build_pipeline(pipeline, catalog, source, store, request, options)
+    shows = watch if is_local(beam_options) else nobody_watches
     try:
-        if is_local(beam_options):
-            with watch(options.progress):
-                state = pipeline.run().wait_until_finish()
-        else:
+        with shows(options.progress):
             state = pipeline.run().wait_until_finish()
     except (KeyboardInterrupt, SystemExit):
         raise

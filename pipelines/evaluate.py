@@ -155,7 +155,7 @@ def overall_lines(quality: Evaluation) -> Lines:
     nothing = f", and {quality.without_relevant:,} with nothing to find" if quality.without_relevant else ""
     estimates = (
         ("precision@1", overall.precision_at_1),
-        (f"recall@{quality.k}", overall.recall_at_k),
+        (f"label-recall@{quality.k}", overall.recall_at_k),
         (f"mAP@{quality.k}", overall.map_at_k),
     )
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from index_builder.build import Drift
@@ -62,6 +63,11 @@ def shrink_gate(drift: Drift, max_shrink: float) -> Gate:
         f"{drift.shrink:.1%} fewer, expected at most --max_shrink {max_shrink:g}"
     )
     return Gate("shrink", drift.shrink, max_shrink, drift.shrink <= max_shrink, says)
+
+
+def least_pictures(published: int, max_shrink: float) -> int:
+    """Pictures a catalog needs to pass the shrink gate, given how many the published version has."""
+    return math.ceil(round(published * (1 - max_shrink), 6))
 
 
 def overlap_gate(drift: Drift, min_overlap: float) -> Gate:

@@ -86,7 +86,6 @@ def queries_from_catalog(store: Store, searcher: Searcher, uri: str, label: str,
     source = open_source(store, searcher.manifest.encoder)
     load_checked(source)
     choices = EmbedChoices(
-        resize=source.spec.resize,
         max_reject_ratio=1.0,
         trust=trust.trust,
         allow_local=trust.allow_local,

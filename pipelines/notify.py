@@ -67,24 +67,34 @@ def notify(
         UserError: See `check_notify_url`.
     """
     target = check_notify_url(url)
-    where = f"{target.scheme}://{target.netloc}"
     deadline = Deadline(time.monotonic, limits.deadline_s)
     token = current_deadline.set(deadline)
     try:
-        with urllib3.PoolManager(num_pools=1) as pools:
-            pools.pool_classes_by_scheme = {"http": DeadlineHttpPool, "https": DeadlineHttpsPool}
-            with_retries(
-                lambda: _post(pools, target, where, notification(record), limits),
-                limits,
-                deadline,
-                sleep,
-                random.Random(record.run),  # noqa: S311 (spreads retries, guards nothing)
-            )
+        _deliver(target, record, limits, deadline, sleep)
     except Rejected as rejected:
         return f"the notification was not delivered: {rejected.detail}"
     finally:
         current_deadline.reset(token)
     return ""
+
+
+def _deliver(
+    target: urllib3.util.Url,
+    record: RunRecord,
+    limits: FetchOptions,
+    deadline: Deadline,
+    sleep: Callable[[float], None],
+) -> None:
+    where = f"{target.scheme}://{target.netloc}"
+    with urllib3.PoolManager(num_pools=1) as pools:
+        pools.pool_classes_by_scheme = {"http": DeadlineHttpPool, "https": DeadlineHttpsPool}
+        with_retries(
+            lambda: _post(pools, target, where, notification(record), limits),
+            limits,
+            deadline,
+            sleep,
+            random.Random(record.run),  # noqa: S311 (spreads retries, guards nothing)
+        )
 
 
 def notification(record: RunRecord) -> bytes:

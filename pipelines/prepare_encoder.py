@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
 
 from encoder.backbones import find_backbone
-from encoder.source import KerasEncoderSource, publish_weights
+from encoder.source import KerasEncoderSource, open_source, publish_weights
 from encoder.spec import EncoderSpec
 from encoder.weights import ResolvedWeights, resolve_weights
 from pipelines.incremental import choose_previous
 from pipelines.log import LOG
-from pipelines.requests import EmbedChoices, EncoderChoices
-from store.damage import OnDamage
+from pipelines.requests import EmbedRequest, EncoderChoices, ReindexRequest, StoreEncoderChoices
+from store.damage import OnDamage, ignore, whole_snapshots
 from store.location import Store
 from transforms.previous import PreviousSnapshot
 
@@ -49,8 +50,38 @@ def prepare_encoder(store: Store, request: EncoderChoices) -> tuple[KerasEncoder
     return KerasEncoderSource(store, spec, request.precision, request.batch_size), resolved
 
 
+def prepare_as_before(store: Store, scratch: Store, choices: StoreEncoderChoices) -> tuple[KerasEncoderSource, str]:
+    """The encoder of the store's newest embeddings, but for what was chosen otherwise; and its weights' label.
+
+    Args:
+        store: Has the embeddings, and the weights that they were made with.
+        scratch: Gets the weights where others are chosen.
+        choices: None for what is to stay.
+
+    Raises:
+        UserError, StoreError: See `prepare_encoder` and `encoder.source.open_source`.
+    """
+    newest = next(whole_snapshots(store, ignore), None)
+    entry = None if newest is None else newest.encoder
+    stays = entry is not None and (choices.backbone or entry["backbone"]).lower() == entry["backbone"].lower()
+    if entry is not None and stays and choices.weights is None:
+        source = open_source(store, entry)
+        spec = dataclasses.replace(
+            source.spec,
+            image_size=choices.image_size or source.spec.image_size,
+            resize=choices.resize or source.spec.resize,
+        )
+        precision = choices.precision or source.precision
+        return KerasEncoderSource(store, spec, precision, choices.batch_size), spec.weights
+    names = [field.name for field in dataclasses.fields(EncoderChoices)]
+    given = {name: getattr(choices, name) for name in names if getattr(choices, name) is not None}
+    kept = {name: entry[name] for name in ("backbone", "precision", "image_size", "resize")} if entry and stays else {}
+    source, weights = prepare_encoder(scratch, EncoderChoices(**{**kept, **given}))
+    return source, weights.label
+
+
 def choose_encoder(
-    request: EmbedChoices, store: Store, scratch: Store, on_damage: OnDamage
+    request: EmbedRequest | ReindexRequest, store: Store, scratch: Store, on_damage: OnDamage
 ) -> tuple[KerasEncoderSource, PreviousSnapshot | None, str]:
     """The encoder that was asked for, its weights put into `scratch`, and the snapshot whose embeddings it can use.
 
@@ -67,9 +98,13 @@ def choose_encoder(
         UserError: The encoder cannot be had.
         StoreError: The store cannot be read, or a snapshot is of another format.
     """
-    source, weights = prepare_encoder(scratch, request)
-    if not weights.trained:
-        LOG.warning(f"The weights ({weights.label}) are untrained: similarities will mean nothing.")
+    if isinstance(request, EncoderChoices):
+        source, weights = prepare_encoder(scratch, request)
+        label = weights.label
+    else:
+        source, label = prepare_as_before(store, scratch, request)
+    if label.startswith("random"):
+        LOG.warning(f"The weights ({label}) are untrained: similarities will mean nothing.")
     if request.full:
         return source, None, ""
     previous, source, why_none = choose_previous(store, source, on_damage)

@@ -18,10 +18,11 @@ from fetch.policy import FetchPolicy
 from pipelines.beam_flags import is_local, parse_beam_flags
 from pipelines.embed import started_now
 from pipelines.embed_pipeline import root_cause
-from pipelines.gates import rollback_gate
+from pipelines.gates import least_pictures, rejects_gate, rollback_gate
 from pipelines.log import LOG
 from pipelines.open_catalog import open_named_catalog
 from pipelines.prepare_encoder import choose_encoder
+from pipelines.reindex_steps import published_vectors
 from pipelines.requests import ReindexRequest
 from pipelines.results import Lines, Result
 from store.errors import StoreError, UserError
@@ -53,6 +54,7 @@ class ReindexPlan(Result):
         published: The published version; None before the first.
         published_snapshot: What it is made of.
         steps: What would be done, in words.
+        gates: Of each gate that is sure to refuse, or may, what it would say; recall and overlap are not known before.
     """
 
     catalog_rows: int
@@ -62,6 +64,7 @@ class ReindexPlan(Result):
     published: str | None
     published_snapshot: str | None
     steps: tuple[str, ...]
+    gates: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For --format json."""
@@ -75,6 +78,7 @@ class ReindexPlan(Result):
             ("snapshot", self.previous_snapshot or f"none to start from{': ' * bool(self.why_anew)}{self.why_anew}"),
             ("published", f"{self.published} of snapshot {self.published_snapshot}" if self.published else "nothing"),
             *(("would", step) for step in self.steps),
+            *(("gate", gate) for gate in self.gates),
         ]
 
 
@@ -102,7 +106,34 @@ def plan_reindex(request: ReindexRequest) -> ReindexPlan:
     if stands is not None and stands.rolled_back_from is not None and not request.publish:
         steps = (rollback_gate(stands, over_rollback=False).says,)
     name = previous.name if previous else None
-    return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps)
+    gates = foresee_gates(request, rows, found["rows"], published_vectors(store, published))
+    return ReindexPlan(found["rows"], name, why_anew, rows, published, made_of, steps, gates)
+
+
+def foresee_gates(request: ReindexRequest, rows: dict[str, int], count: int, published: int) -> tuple[str, ...]:
+    """What gates would refuse, as far as a catalog's rows tell.
+
+    Args:
+        request: With the limits.
+        rows: By fate, see ReindexPlan.
+        count: Of the catalog.
+        published: Pictures of the version that gates compare with; 0 where there is none.
+
+    Returns:
+        A line for each gate that is sure to refuse, or that refuses if what the last run rejected is rejected again.
+    """
+    lines = []
+    for rejected, verb in ((rows["refused"], "will refuse"), (rows["refused"] + rows["rejected"], "may refuse")):
+        rejects = rejects_gate(rejected, count, request.max_reject_ratio)
+        if not rejects.passed:
+            lines.append(("rejects", f"rejects {verb}: {rejects.says}"))
+        least, left = least_pictures(published, request.max_shrink), count - rejected
+        if left < least:
+            found = (
+                f"{published:,} -> {left:,} pictures, expected at least {least:,}, --max_shrink {request.max_shrink:g}"
+            )
+            lines.append(("shrink", f"shrink {verb}: {found}"))
+    return tuple(dict(reversed(lines)).values())
 
 
 def _say_damage(folder: str, fault: str) -> None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 from collections.abc import Callable
 
 from index_builder.build import BuildRequest, IndexOptions, ThumbnailsOf, build_version, measure_drift
-from pipelines.gates import Gate, overlap_gate, recall_gate, rejects_gate, rollback_gate, shrink_gate
+from pipelines.gates import Gate, least_pictures, overlap_gate, recall_gate, rejects_gate, rollback_gate, shrink_gate
 from pipelines.requests import PruneRequest, ReindexRequest
 from pipelines.run_journal import RunJournal
 from store.damage import is_rotten, setting_aside, whole_versions
@@ -161,7 +160,9 @@ def embed_changes(run: Reindexing, beginning: Beginning) -> str:
     """The name of the snapshot that says what the catalog says: a new one, or the newest where nothing differs."""
     journal = run.journal
     with journal.timed("embed"):
-        manifest = run.embed(least_rows=_least_rows(run, beginning))
+        # A truncated catalog is to cost and to commit nothing.
+        least_rows = least_pictures(published_vectors(run.store, beginning.baseline), run.request.max_shrink)
+        manifest = run.embed(least_rows=least_rows)
     unchanged = not manifest.files and manifest.previous_snapshot is not None
     snapshot = manifest.previous_snapshot if unchanged else manifest.snapshot
     counts, work = manifest.counts, manifest.work
@@ -179,16 +180,10 @@ def embed_changes(run: Reindexing, beginning: Beginning) -> str:
     return snapshot
 
 
-def _least_rows(run: Reindexing, beginning: Beginning) -> int:
-    """Pictures a catalog needs to pass the shrink gate: a truncated one is to cost and to commit nothing."""
-    vectors = _published_vectors(run.store, beginning)
-    return math.ceil(round(vectors * (1 - run.request.max_shrink), 6))
-
-
-def _published_vectors(store: Store, beginning: Beginning) -> int:
+def published_vectors(store: Store, baseline: str | None) -> int:
     """Of the version that gates compare with; where it is gone, as the run that published it counted them."""
-    if beginning.baseline is not None:
-        return read_index_manifest(store, beginning.baseline).vectors
+    if baseline is not None:
+        return read_index_manifest(store, baseline).vectors
     published = [record for record in read_runs(store) if record.outcome == "published"]
     return sum(published[-1].counts.get(name, 0) for name in ("embedded", "reused")) if published else 0
 

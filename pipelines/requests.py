@@ -69,6 +69,12 @@ class EncoderChoices:
     resize: str = "pad"
     batch_size: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuses numbers and words that make no sense, by their names."""
+        check_ranges(self, image_size=NATURAL, batch_size=NATURAL)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("resize", self.resize, RESIZE_MODES)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FetchChoices:
@@ -100,8 +106,37 @@ class FetchChoices:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EmbedChoices(EncoderChoices, FetchChoices, TrustChoices):
-    """How a catalog is embedded.
+class StoreEncoderChoices:
+    """The encoder of a run that goes on with a store: what is None is as the store's embeddings were made.
+
+    In a store without any, and for all the rest where another backbone is named, None is EncoderChoices' default.
+
+    Attributes:
+        backbone: See EncoderChoices, as all the others.
+        weights: None for the store's own file of them.
+        precision: See EncoderChoices.
+        image_size: See EncoderChoices.
+        resize: See EncoderChoices.
+        batch_size: 0 for what suits the hardware.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    precision: str | None = None
+    image_size: int | None = None
+    resize: str | None = None
+    batch_size: int = EncoderChoices.batch_size
+
+    def check(self) -> None:
+        """Refuses what `EncoderChoices` would refuse."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        names = [field.name for field in dataclasses.fields(StoreEncoderChoices)]
+        EncoderChoices(**{name: given[name] for name in names if name in given})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbedChoices(FetchChoices, TrustChoices):
+    """How a catalog is fetched and embedded, but for the encoder.
 
     Attributes:
         max_reject_ratio: Commit nothing when more of the rows are rejected.
@@ -130,8 +165,6 @@ class EmbedChoices(EncoderChoices, FetchChoices, TrustChoices):
             max_reject_ratio=RATIO,
             max_stale_runs=NATURAL,
             max_pixels=POSITIVE,
-            image_size=NATURAL,
-            batch_size=NATURAL,
             max_image_bytes=POSITIVE,
             parallel_fetches=POSITIVE,
             connections_per_host=POSITIVE,
@@ -140,12 +173,10 @@ class EmbedChoices(EncoderChoices, FetchChoices, TrustChoices):
             deadline_s=SECONDS,
             attempts=POSITIVE,
         )
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("resize", self.resize, RESIZE_MODES)
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbedRequest(EmbedChoices):
+class EmbedRequest(EncoderChoices, EmbedChoices):
     """Embed a catalog into a new snapshot; what the last one has is not done again.
 
     Attributes:
@@ -155,6 +186,11 @@ class EmbedRequest(EmbedChoices):
 
     catalog: Uri
     store: Uri
+
+    def __post_init__(self) -> None:
+        """Refuses numbers and words that make no sense, by their names."""
+        EncoderChoices.__post_init__(self)
+        EmbedChoices.__post_init__(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +213,7 @@ class IndexRequest(IndexOptions, TrustChoices):
 
 
 @dataclasses.dataclass(frozen=True)
-class ReindexRequest(EmbedChoices, IndexOptions):
+class ReindexRequest(StoreEncoderChoices, EmbedChoices, IndexOptions):
     """Bring a store up to date with its catalog: embed what changed, build, publish if the gates pass, prune.
 
     Attributes:
@@ -206,6 +242,7 @@ class ReindexRequest(EmbedChoices, IndexOptions):
 
     def __post_init__(self) -> None:
         """Refuses numbers and words that make no sense, by their names."""
+        self.check()
         EmbedChoices.__post_init__(self)
         IndexOptions.__post_init__(self)
         check_ranges(self, max_shrink=RATIO, min_overlap=RATIO, keep=POSITIVE, wait_s=WAIT, cost_per_hour=MONEY)

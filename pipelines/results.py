@@ -133,10 +133,10 @@ class IndexVersion(Result):
     def summary(self) -> Lines:
         """Vectors, recall, speed, memory, where the version and its report are."""
         manifest, recall, latency = self.manifest, self.manifest.recall, self.manifest.latency
-        measured = f"{recall['measured']:.4f} (target {recall['target']}, {recall['queries']:,} queries)"
+        target = f"target {recall['target']}, {recall['queries']:,} queries"
         return [
             ("vectors", f"{manifest.vectors:,}"),
-            (f"recall@{recall['k']}", measured),
+            (f"recall@{recall['k']}", f"{recall['measured']:.4f} of exact search ({target})"),
             ("one query", f"{latency['single_ms_p50']:.3f} ms, 99% within {latency['single_ms_p99']:.3f} ms"),
             ("queries/s", f"{latency['queries_per_s']:,.0f} alone, {latency['batch_queries_per_s']:,.0f} in batches"),
             ("settings", _settings(manifest)),

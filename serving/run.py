@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from serving.logs import LOG, log_as_json
+from serving.logs import LOG, start_logging
 from serving.options import PictureSources, ServeOptions
 from serving.protocol import limited_protocol
 from store.errors import StoreError, UserError
@@ -52,7 +52,8 @@ def serve(
         StoreError: The published version cannot be served.
     """
     with contextlib.closing(_listen(host, port)) as listening, _runtime_folder(options) as options:
-        log_as_json(verbose)
+        start_logging(verbose)
+        LOG.info("starting", extra={"store": options.store_uri})
         _raise_file_limit()
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(options.threads))
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
@@ -127,7 +128,7 @@ def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources]
     from serving.versions import Versions
     from serving.watcher import Watcher
 
-    log_as_json(verbose)
+    start_logging(verbose)
     if not verbose:
         logging.getLogger().setLevel(logging.CRITICAL)
     sources = open_sources()

@@ -43,6 +43,10 @@ class EncoderSource(Protocol):
         """Side of the square pictures the encoder takes, in pixels."""
 
     @property
+    def resize(self) -> str:
+        """How pictures become squares: one of encoder.decode.RESIZE_MODES."""
+
+    @property
     def fixed_spec(self) -> EncoderSpec | None:
         """The spec, where the precision was given; None where pictures decide."""
 

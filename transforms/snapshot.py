@@ -159,9 +159,7 @@ def describe_run(
     Raises:
         StoreError: A shard was made by another encoder.
     """
-    strangers = set(done.fingerprints) - {spec.fingerprint}
-    if strangers:
-        raise StoreError(f"expected embeddings of encoder {spec.fingerprint}, found {', '.join(sorted(strangers))} too")
+    _check_fingerprints(done, spec)
     seconds = (now - datetime.datetime.fromisoformat(request.started_at)).total_seconds()
     return SnapshotManifest(
         snapshot=request.snapshot,
@@ -180,6 +178,12 @@ def describe_run(
         versions=_versions(),
         work=dict(done.work),
     )
+
+
+def _check_fingerprints(done: RunCounts, spec: EncoderSpec) -> None:
+    strangers = set(done.fingerprints) - {spec.fingerprint}
+    if strangers:
+        raise StoreError(f"expected embeddings of encoder {spec.fingerprint}, found {', '.join(sorted(strangers))} too")
 
 
 def _versions() -> dict[str, str]:

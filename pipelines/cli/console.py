@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from transforms.progress import Progress, ProgressFile
 if TYPE_CHECKING:
     from pipelines.results import Result
 
+_LEAST_WIDTH = 8
 _TERMINAL_EVERY_S = 0.5
 _LOG_EVERY_S = 30.0
 
@@ -75,9 +77,30 @@ def align(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
         numbers: All columns but the first are set flush right.
     """
     cells = [[one_line(cell) for cell in row] for row in rows]
-    first, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if sys.stdout.isatty():
+        widths = fit(widths, shutil.get_terminal_size().columns)
+        cells = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    first, *others = widths
     set_flush = str.rjust if numbers else str.ljust
     return ["  ".join([name.ljust(first), *map(set_flush, values, others)]).rstrip() for name, *values in cells]
+
+
+def fit(widths: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that are two apart and fit, as far as no column need be narrower than 8: the widest give way.
+
+    Args:
+        widths: Of the widest cell in each column.
+        room: Of the terminal.
+    """
+    fitted = list(widths)
+    while sum(fitted) + 2 * (len(fitted) - 1) > room and max(fitted) > _LEAST_WIDTH:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1]}…"
 
 
 def describe_progress(progress: Progress, now_s: float) -> str:

@@ -13,7 +13,7 @@ from pipelines.requests import EmbedRequest
 
 def add_flags(parser: Parser) -> None:
     """What is embedded, with what and how."""
-    add_embedding_flags(parser)
+    add_embedding_flags(parser, EmbedRequest)
     add_output_flags(parser)
 
 

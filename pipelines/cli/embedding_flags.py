@@ -8,11 +8,16 @@ from encoder.decode import RESIZE_MODES
 from encoder.source import PRECISIONS
 from pipelines.cli.flag_types import Parser, natural, positive, ratio, seconds
 from pipelines.cli.trust_flags import add_trust_flags
-from pipelines.requests import EmbedRequest
+from pipelines.requests import EmbedRequest, EncoderChoices, ReindexRequest
 
 
-def add_embedding_flags(parser: Parser) -> None:
-    """Everything that says what is embedded, with what and how."""
+def add_embedding_flags(parser: Parser, request: type[EmbedRequest] | type[ReindexRequest]) -> None:
+    """Everything that says what is embedded, with what and how.
+
+    Args:
+        parser: Gets the flags.
+        request: Has the defaults.
+    """
     parser.add_argument("--catalog", required=True, metavar="URI", help="folder, glob, .csv, .jsonl or .parquet")
     parser.add_argument("--store", required=True, metavar="URI", help="folder, gs:// or s3:// where snapshots lie")
     parser.add_argument(
@@ -32,7 +37,9 @@ def add_embedding_flags(parser: Parser) -> None:
         metavar="N",
         help="runs in a row that a picture's last embedding is kept while its server is down (default: %(default)s)",
     )
-    _add_encoder_flags(parser.add_argument_group("encoder"))
+    of_store = request.backbone is None
+    title = "encoder; what is not given is as the store's embeddings were made" if of_store else "encoder"
+    _add_encoder_flags(parser.add_argument_group(title), request)
     _add_fetch_flags(parser.add_argument_group("pictures"))
     add_trust_flags(parser)
     workers = parser.add_argument_group("workers that embed")
@@ -40,18 +47,18 @@ def add_embedding_flags(parser: Parser) -> None:
     workers.add_argument("--accelerator", metavar="HINT", help="accelerator hint for the embedding step alone")
 
 
-def _add_encoder_flags(group: argparse._ArgumentGroup) -> None:
-    default = EmbedRequest
+def _add_encoder_flags(group: argparse._ArgumentGroup, default: type[EmbedRequest] | type[ReindexRequest]) -> None:
+    new = EncoderChoices  # what a store without embeddings gets
     group.add_argument(
-        "--backbone", default=default.backbone, help="any keras.applications model (default: %(default)s)"
+        "--backbone", default=default.backbone, help=f"any keras.applications model (default: {new.backbone})"
     )
     group.add_argument(
         "--weights",
         default=default.weights,
         metavar="WEIGHTS",
-        help="imagenet, a .weights.h5, .h5 or .keras file, random or random:SEED (default: %(default)s)",
+        help="imagenet, a .weights.h5, .h5 or .keras file, random or random:SEED (default: " + new.weights + ")",
     )
-    group.add_argument("--precision", choices=PRECISIONS, default=default.precision, help="default: %(default)s")
+    group.add_argument("--precision", choices=PRECISIONS, default=default.precision, help=f"default: {new.precision}")
     group.add_argument(
         "--image_size", type=positive, default=default.image_size, metavar="PX", help="default: the backbone's own"
     )
@@ -59,7 +66,7 @@ def _add_encoder_flags(group: argparse._ArgumentGroup) -> None:
         "--resize",
         choices=RESIZE_MODES,
         default=default.resize,
-        help="pad: letterbox on white; crop: centre, as ImageNet evaluation; stretch (default: %(default)s)",
+        help="pad: letterbox on white; crop: centre, as ImageNet evaluation; stretch (default: " + new.resize + ")",
     )
     group.add_argument(
         "--batch_size",

@@ -13,6 +13,7 @@ from pipelines.labelled_queries import ITEM
 from pipelines.requests import EvaluateRequest
 from store.terminal_text import one_line
 
+_NAME_WIDTH = 17
 _SHOWN_LABELS = 40
 
 
@@ -56,7 +57,7 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     if flags.format == "json":
         show_document(evaluated.to_dict())
     else:
-        show("\n".join(f"{name:<14}{one_line(value)}" for name, value in evaluated.about()))
+        show("\n".join(f"{name:<{_NAME_WIDTH}}{one_line(value)}" for name, value in evaluated.about()))
         show(f"\n{evaluation_table(evaluated.quality)}")
     return 0
 
@@ -64,11 +65,11 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
 def evaluation_table(evaluation: Evaluation) -> str:
     """The overall numbers with their intervals and, worst first, those of each label."""
     k = evaluation.k
-    lines = [f"{name:<14}{value}" for name, value in overall_lines(evaluation)]
+    lines = [f"{name:<{_NAME_WIDTH}}{value}" for name, value in overall_lines(evaluation)]
     worst_first = sorted(
         evaluation.per_label.items(), key=lambda pair: (pair[1].precision_at_1.value, -pair[1].queries)
     )
-    rows = [["label", "queries", "precision@1", f"recall@{k}", f"mAP@{k}"]]
+    rows = [["label", "queries", "precision@1", f"label-recall@{k}", f"mAP@{k}"]]
     for label, quality in worst_first[:_SHOWN_LABELS]:
         estimates = (quality.precision_at_1, quality.recall_at_k, quality.map_at_k)
         rows.append([label, f"{quality.queries:,}", *(f"{estimate.value:.3f}" for estimate in estimates)])

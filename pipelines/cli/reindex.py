@@ -18,7 +18,7 @@ from pipelines.requests import ReindexRequest
 
 def add_flags(parser: Parser) -> None:
     """Those of `embed` and `index`, the gates, and what a scheduler wants."""
-    add_embedding_flags(parser)
+    add_embedding_flags(parser, ReindexRequest)
     add_index_flags(parser.add_argument_group("index"))
     _add_gates(parser.add_argument_group("gates; the published version stays where one refuses, exit 3"))
     _add_run(parser.add_argument_group("run"))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from index_builder.search.engine import ExactEngine
 from index_builder.search.rows import Rows, row_table
 from index_builder.search.searcher import Searcher
 from pipelines import evaluate
 from pipelines.cli import search as cli_search
-from pipelines.cli.console import align, quiet_libraries, show
+from pipelines.cli.console import align, fit, quiet_libraries, show
 from pipelines.cli.main import main, run_command
 from pipelines.log import LOG
 from pipelines.results import Snapshot
@@ -139,3 +142,23 @@ def test_an_error_without_words_is_told_by_its_name(monkeypatch, capsys):
 def test_columns_are_as_wide_as_what_is_shown():
     assert align([("a", "b"), ("\x1b", "22")]) == ["a     b", "\\x1b  22"]
     assert align([("a", "b"), ("x", "22")], numbers=True) == ["a   b", "x  22"]
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=8), st.integers(0, 300))
+def test_columns_give_way_to_the_terminal_the_widest_first(widths, room):
+    fitted = fit(widths, room)
+    total = sum(fitted) + 2 * (len(fitted) - 1)
+    assert all(0 < after <= before for after, before in zip(fitted, widths, strict=True))
+    assert total <= room or max(fitted) <= 8
+    cut = [width for width, before in zip(fitted, widths, strict=True) if width < before]
+    if cut:
+        assert max(fitted) - min(cut) <= 1, "none is cut while a wider one is left"
+    else:
+        assert fitted == widths
+
+
+def test_a_table_on_a_terminal_is_no_wider_than_it(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = align([("name", "uri"), ("a", "x" * 90)])
+    assert lines == ["name  uri", f"a     {'x' * 33}…"]

@@ -183,9 +183,9 @@ def test_the_text_has_intervals_and_a_row_to_each_label(small, capsys, caplog):
     assert [line.split("  ")[0] for line in lines[:4]] == ["index", "queries from", "label", "encoder"]
     assert lines[3].endswith("MobileNetV3Small, weights random:3")
     assert lines[5].split() == ["queries", "60"]
-    for line, name in zip(lines[6:9], ("precision@1", "recall@3", "mAP@3"), strict=True):
+    for line, name in zip(lines[6:9], ("precision@1", "label-recall@3", "mAP@3"), strict=True):
         assert re.fullmatch(rf"{name} +[01]\.\d{{3}}  \([01]\.\d{{3}} to [01]\.\d{{3}}\)", line)
-    assert lines[10].split() == ["label", "queries", "precision@1", "recall@3", "mAP@3"]
+    assert lines[10].split() == ["label", "queries", "precision@1", "label-recall@3", "mAP@3"]
     assert {line.split()[0] for line in lines[11:]} <= {
         dict(row["attributes"])["category"] for row in catalog_rows(small)
     }

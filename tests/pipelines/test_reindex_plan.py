@@ -88,3 +88,33 @@ def test_servers_are_not_asked(tmp_path, plan):
 def test_a_plan_is_made_on_this_machine(tmp_path):
     with pytest.raises(UserError, match="--dry_run compares on this machine"):
         reindex_plan.plan_reindex(ReindexRequest("c.csv", tmp_path, beam_flags=["--runner=FlinkRunner"]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "published", "expected"),
+    [
+        ({"refused": 0, "rejected": 0}, 100, 100, []),
+        ({"refused": 0, "rejected": 0}, 100, 0, []),
+        ({"refused": 20, "rejected": 0}, 100, 0, ["rejects will refuse: 20 of 100 rows rejected, "]),
+        ({"refused": 5, "rejected": 10}, 100, 0, ["rejects may refuse: 15 of 100 rows rejected, "]),
+        ({"refused": 0, "rejected": 0}, 80, 100, ["shrink will refuse: 100 -> 80 pictures, expected at least 90, "]),
+        ({"refused": 0, "rejected": 4}, 93, 100, ["shrink may refuse: 100 -> 89 pictures, expected at least 90, "]),
+        ({"refused": 0, "rejected": 4}, 94, 100, []),
+        ({"refused": 30, "rejected": 5}, 100, 100, ["shrink will refuse: 100 -> 70", "rejects will refuse: 30 of"]),
+    ],
+)
+def test_gates_that_rows_alone_decide_are_foreseen(rows, count, published, expected):
+    found = reindex_plan.foresee_gates(ReindexRequest("c", "s"), rows, count, published)
+    assert len(found) == len(expected)
+    assert all(any(line.startswith(start) for line in found) for start in expected)
+
+
+def test_half_a_catalog_is_told_which_gate_will_refuse(tmp_path, plan):
+    rows = draw(tmp_path, 10)
+    catalog, store = write_catalog(tmp_path / "c.csv", rows), tmp_path / "store"
+    reindex(store, catalog)
+    assert plan(store, catalog).gates == ()
+    made = plan(store, write_catalog(catalog, rows[:5]))
+    assert made.gates == ("shrink will refuse: 10 -> 5 pictures, expected at least 9, --max_shrink 0.1",)
+    assert "gate          shrink will refuse" in str(made)
+    assert made.to_dict()["gates"] == made.gates

@@ -1,16 +1,18 @@
-"""Log lines: one JSON document each."""
+"""Log lines: one JSON document each, or words on a terminal."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from serving.logs import LOG, JsonFormatter, log_as_json, log_request
+from serving.logs import LOG, JsonFormatter, log_request, start_logging
 from tests.support.killed import ROOT
 
 UVICORN = logging.getLogger("uvicorn")
@@ -66,7 +68,7 @@ def test_a_message_cannot_end_its_line_and_begin_another():
 
 
 def test_the_server_speaks_json_on_stderr_and_the_libraries_only_of_what_is_wrong(capsys):
-    log_as_json()
+    start_logging()
     LOG.info("opened", extra={"version": "v"})
     LOG.debug("not this")
     UVICORN.info("nor this")
@@ -77,21 +79,21 @@ def test_the_server_speaks_json_on_stderr_and_the_libraries_only_of_what_is_wron
 
 
 def test_verbosely_the_libraries_say_more(capsys):
-    log_as_json(verbose=True)
+    start_logging(verbose=True)
     LOG.debug("this")
     logging.getLogger("uvicorn.error").info("and this")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["this", "and this"]
 
 
 def test_it_may_be_said_twice_and_every_line_still_comes_once(capsys):
-    log_as_json()
-    log_as_json()
+    start_logging()
+    start_logging()
     LOG.info("opened")
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_request_is_logged_as_all_else_is(capsys):
-    log_as_json()
+    start_logging()
     LOG.info("request", extra={"status": 200})
     log_request({"status": 200})
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
@@ -100,7 +102,7 @@ def test_a_request_is_logged_as_all_else_is(capsys):
 
 
 def test_no_request_is_logged_where_nobody_wants_to_know(capsys):
-    log_as_json()
+    start_logging()
     LOG.setLevel(logging.WARNING)
     log_request({"status": 200})
     assert capsys.readouterr().err == ""
@@ -108,9 +110,9 @@ def test_no_request_is_logged_where_nobody_wants_to_know(capsys):
 
 SILENCED = """
 import os
-from serving.logs import LOG, log_as_json, log_request
-log_as_json()
-log_as_json()
+from serving.logs import LOG, start_logging, log_request
+start_logging()
+start_logging()
 LOG.info("before")
 saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 os.dup2(null, 2)
@@ -134,9 +136,35 @@ def test_a_line_that_a_terminal_shows_moves_no_cursor(capfd):
     line = JsonFormatter().format(record("said", reason=evil))
     assert line.isprintable()
     assert json.loads(line)["reason"] == evil
-    log_as_json()
+    start_logging()
     log_request({"method": evil})
     LOG.error("refused", extra={"reason": evil})
     written = capfd.readouterr().err
     assert all(line.isprintable() for line in written.split("\n"))
     assert [json.loads(line).get("method") for line in written.splitlines()] == [evil, None]
+
+
+def test_on_a_terminal_lines_are_words(monkeypatch):
+    """A pseudo-terminal: what a person sees from the first line on."""
+    leader, follower = os.openpty()
+    with open(follower, "w", buffering=1, encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        start_logging()
+        LOG.info("opened", extra={"version": "v", "nothing": None})
+        LOG.warning("untrained", extra={"weights": "random\x1b[2J"})
+        log_request({"method": "GET", "status": 200})
+        lines = os.read(leader, 9999).decode().splitlines()
+    os.close(leader)
+    assert [line.split(" ", 1)[1] for line in lines] == [
+        "opened version=v",
+        r"warning: untrained weights=random\x1b[2J",
+        "request method=GET status=200",
+    ]
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", line.split()[0]) for line in lines)
+
+
+def test_quietly_only_what_is_wrong_is_said(capsys):
+    start_logging(quiet=True)
+    LOG.info("opened")
+    LOG.error("refused")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["refused"]

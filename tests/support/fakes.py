@@ -51,6 +51,7 @@ class FakeEncoderSource:
     """Travels to workers and makes a FakeEncoder there."""
 
     image_size: int = 32
+    resize: str = "pad"
     batch_size: int = 8
     hold_s: float = 0.0
     embedding_dim: int = FAKE_DIM
