@@ -85,9 +85,12 @@ def list_rejects(request: RejectsRequest) -> Rejects:
 
 def _tables(store: Store, manifest: SnapshotManifest) -> Iterator[pa.Table]:
     folder = snapshot_folder(manifest.snapshot)
-    for file in manifest.files:
-        if file.path.startswith(REJECTED):
-            with open_part(store, folder, file.path) as parquet:
+    names = [file.path for file in manifest.files]
+    if not names:  # one that a gate refused lists none
+        names = store.list(folder)
+    for name in names:
+        if name.startswith(REJECTED):
+            with open_part(store, folder, name) as parquet:
                 yield parquet.read(columns=REJECTED_SCHEMA.names, use_threads=False)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from pipelines.log import LOG
 from pipelines.requests import Uri
 from pipelines.results import Lines, Result
 from store.location import Store
@@ -58,7 +59,7 @@ def list_runs(request: RunsRequest) -> Runs:
         StoreError: The store cannot be read.
     """
     store = Store(os.fspath(request.store))
-    return Runs(store.uri, [as_seen_from_here(record) for record in read_runs(store, request.last)])
+    return Runs(store.uri, [as_seen_from_here(record) for record in read_runs(store, request.last, LOG.warning)])
 
 
 def as_seen_from_here(record: RunRecord) -> RunRecord:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from store.errors import StoreError
@@ -194,12 +195,15 @@ def write_run(store: Store, record: RunRecord) -> None:
     store.replace(f"{_FOLDER}/{record.run}{_SUFFIX}", record.to_json())
 
 
-def read_runs(store: Store, last: int | None = None) -> list[RunRecord]:
+def read_runs(
+    store: Store, last: int | None = None, on_unreadable: Callable[[str], object] = lambda _: None
+) -> list[RunRecord]:
     """The records of the newest runs, oldest first; a file that is no record, or one of a newer format, is skipped.
 
     Args:
         store: Holds them.
         last: How many at most; None for all.
+        on_unreadable: Told in a line of each file that is skipped, and why.
     """
     files = [name for name in store.list(_FOLDER) if SNAPSHOT_NAME.fullmatch(name.removesuffix(_SUFFIX))]
     records: list[RunRecord] = []
@@ -208,7 +212,10 @@ def read_runs(store: Store, last: int | None = None) -> list[RunRecord]:
             break
         try:
             record = RunRecord.from_json(store.read(f"{_FOLDER}/{file}"))
-        except (StoreError, FileNotFoundError):  # FileNotFoundError: deleted since it was listed
+        except FileNotFoundError:
+            continue  # deleted since it was listed
+        except StoreError as error:
+            on_unreadable(f"{store.full_path(f'{_FOLDER}/{file}')}: {error}")
             continue
         if f"{record.run}{_SUFFIX}" == file:
             records.append(record)
