@@ -21,8 +21,9 @@ from pipelines.beam_flags import parse_beam_flags
 from pipelines.cli.console import quiet_libraries
 from pipelines.embed import embed_options, new_progress, started_now
 from pipelines.embed_pipeline import run_pipeline
+from pipelines.encoder_choices import EncoderChoices
 from pipelines.prepare_encoder import prepare_encoder
-from pipelines.requests import EmbedRequest, EncoderChoices
+from pipelines.requests import EmbedRequest
 from store.location import Store
 from transforms.catalog import find_catalog
 from transforms.embeddings import EncoderSource

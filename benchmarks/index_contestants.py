@@ -133,7 +133,8 @@ def hnsw_file(m: int) -> str:
 
 def build_ours(folder: str, target_recall: float, threads: int, memory_limit_gib: float = 0) -> dict[str, Any]:
     """Builds from the snapshot, replacing what was built; an index under its target is measured all the same."""
-    from index_builder.build.build_index import BuildRequest, build_index
+    from index_builder.build.builder import build_index
+    from index_builder.build.request import BuildRequest
     from store.errors import GateRefused
     from store.index import list_versions, read_index_manifest
     from store.location import Store

@@ -68,15 +68,7 @@ def prepare(folder: Path, rows: int, seed: int, keep_vectors: bool, filters: boo
     manifest = write_snapshot(store, rows, seed)
     dimensions = manifest.encoder["embedding_dim"]
     chosen = np.sort(np.random.default_rng(seed + 1).choice(rows, min(QUERIES, rows // 2), replace=False))
-    queries = np.empty((len(chosen), dimensions), np.float32)
-    kept = None
-    if keep_vectors:
-        kept = np.lib.format.open_memmap(folder / "vectors.npy", mode="w+", dtype=np.float32, shape=(rows, dimensions))
-    for first, batch in snapshot_vectors(store, manifest):
-        here = (chosen >= first) & (chosen < first + len(batch))
-        queries[here] = batch[chosen[here] - first]
-        if kept is not None:
-            kept[first : first + len(batch)] = batch
+    queries = _gather(store, manifest, chosen, folder / "vectors.npy" if keep_vectors else None)
     masks = {_UNFILTERED: np.ones(rows, bool)}
     if filters:
         catalog = SyntheticCatalog.draw(rows, seed, dimensions)
@@ -95,6 +87,21 @@ def prepare(folder: Path, rows: int, seed: int, keep_vectors: bool, filters: boo
         "matching": {name: int(mask.sum()) for name, mask in masks.items()},
         "seconds": manifest.timing["seconds"],
     }
+
+
+def _gather(store: Store, manifest: SnapshotManifest, chosen: npt.NDArray[np.int64], copy: Path | None) -> FloatArray:
+    """float32[q, D]: the chosen rows' vectors; all rows' are written to `copy`, if asked."""
+    rows, dimensions = manifest.counts.embedded, manifest.encoder["embedding_dim"]
+    queries = np.empty((len(chosen), dimensions), np.float32)
+    kept = None
+    if copy is not None:
+        kept = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(rows, dimensions))
+    for first, batch in snapshot_vectors(store, manifest):
+        here = (chosen >= first) & (chosen < first + len(batch))
+        queries[here] = batch[chosen[here] - first]
+        if kept is not None:
+            kept[first : first + len(batch)] = batch
+    return queries
 
 
 def snapshot_vectors(store: Store, manifest: SnapshotManifest) -> Iterator[tuple[int, FloatArray]]:

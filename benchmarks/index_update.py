@@ -30,9 +30,10 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from benchmarks.index_table import machine  # noqa: E402
 from benchmarks.vectors import SyntheticCatalog, write_snapshot  # noqa: E402
-from index_builder.build.build_index import BuildRequest, build_version  # noqa: E402
+from index_builder.build.builder import build_version  # noqa: E402
 from index_builder.build.exact_neighbours import Queries  # noqa: E402
 from index_builder.build.measurement import RECALL_FILE, measure  # noqa: E402
+from index_builder.build.request import BuildRequest  # noqa: E402
 from index_builder.build.snapshot_rows import SnapshotRows  # noqa: E402
 from index_builder.search.engine import CODES_FILE, SCALES_FILE, TREE_FOLDER, Settings, TreeEngine, TreeShard  # noqa: E402
 from index_builder.search.searcher import PROJECTION_FILE  # noqa: E402

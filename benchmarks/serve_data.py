@@ -52,8 +52,8 @@ def make_store(folder: Path, rows: int, seed: int, target_recall: float) -> dict
 
 def adopt_encoder(store: Store) -> IndexManifest:
     """Puts ResNet50 with random weights into the store, and its name into the published version's manifest."""
+    from pipelines.encoder_choices import EncoderChoices
     from pipelines.prepare_encoder import prepare_encoder
-    from pipelines.requests import EncoderChoices
 
     source, _ = prepare_encoder(store, EncoderChoices(weights="random"))
     pixels = np.random.default_rng(0).integers(0, 256, (4, source.image_size, source.image_size, 3), np.uint8)

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from encoder.decode import RESIZE_MODES, DecodeOptions
-from encoder.source import PRECISIONS
+from encoder.decode import DecodeOptions
 from fetch.options import FetchOptions
 from fetch.policy import TRUST
 from index_builder.build import IndexOptions
+from pipelines.encoder_choices import EncoderChoices, StoreEncoderChoices
 from pipelines.trust import AUTO, Trust
 from store.ranges import MONEY, NATURAL, POSITIVE, RATIO, SECONDS, WAIT, check_choice, check_ranges
 from store.snapshot import MAX_STALE_RUNS
@@ -50,33 +50,6 @@ class TrustChoices:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderChoices:
-    """The encoder.
-
-    Attributes:
-        backbone: A keras.applications name, in any case.
-        weights: imagenet, a .weights.h5, .h5 or .keras file, random or random:SEED.
-        precision: auto, float32, bfloat16 or float16.
-        image_size: Side of the square pictures in pixels, or 0 for the backbone's own.
-        resize: pad, crop or stretch.
-        batch_size: Pictures per batch, or 0 for what suits the hardware.
-    """
-
-    backbone: str = "resnet50"
-    weights: str = "imagenet"
-    precision: str = "auto"
-    image_size: int = 0
-    resize: str = "pad"
-    batch_size: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses numbers and words that make no sense, by their names."""
-        check_ranges(self, image_size=NATURAL, batch_size=NATURAL)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("resize", self.resize, RESIZE_MODES)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class FetchChoices:
     """What fetching pictures may cost; `fetch.options.FetchOptions` says what each number buys.
 
@@ -103,35 +76,6 @@ class FetchChoices:
         limits = {field.name: getattr(self, field.name) for field in dataclasses.fields(FetchChoices)}
         in_flight_bytes = max(_FETCH.max_in_flight_bytes, self.max_image_bytes)
         return FetchOptions(max_in_flight_bytes=in_flight_bytes, **limits)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StoreEncoderChoices:
-    """The encoder of a run that goes on with a store: what is None is as the store's embeddings were made.
-
-    In a store without any, and for all the rest where another backbone is named, None is EncoderChoices' default.
-
-    Attributes:
-        backbone: See EncoderChoices, as all the others.
-        weights: None for the store's own file of them.
-        precision: See EncoderChoices.
-        image_size: See EncoderChoices.
-        resize: See EncoderChoices.
-        batch_size: 0 for what suits the hardware.
-    """
-
-    backbone: str | None = None
-    weights: str | None = None
-    precision: str | None = None
-    image_size: int | None = None
-    resize: str | None = None
-    batch_size: int = EncoderChoices.batch_size
-
-    def check(self) -> None:
-        """Refuses what `EncoderChoices` would refuse."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        names = [field.name for field in dataclasses.fields(StoreEncoderChoices)]
-        EncoderChoices(**{name: given[name] for name in names if name in given})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

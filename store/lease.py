@@ -112,7 +112,7 @@ class Lease:
         Args:
             store: Where.
             name: Of the lease.
-            wait_s: How long to wait for another's lease; math.inf for ever.
+            wait_s: Seconds to wait for another's lease; math.inf for ever.
             fence_above: A number that the lease's is to be above, should its file have been deleted.
             say: Told once who is waited for.
             clock: The present, UTC.
@@ -130,18 +130,13 @@ class Lease:
             other = None if found is None else parse_holder(store, path, found)
             now = clock()
             if other is None or not other.is_alive(now):
-                spoken = now.isoformat()
-                fence = max(fence_above, other.fence if other else 0) + 1
-                holder = Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False, fence=fence)
+                holder = _new_holder(owner, now, max(fence_above, other.fence if other else 0) + 1)
                 token = write_if(store, path, holder.to_json(), found.token if found else None)
                 if token is not None:
                     return cls(store, path, holder, token, clock)
                 continue  # somebody else got it: the next reading says who
             if waited_s >= wait_s:
-                raise LeaseHeld(
-                    f"{store.full_path(path)}: the lease is {described(other)}; "
-                    f"{_what_to_do(other, now, store) or 'try again later, or pass --wait'}"
-                )
+                raise _held(store, path, other, now)
             if not waited_s:
                 advice = _what_to_do(other, now, store)
                 say(f"waiting: the lease is {described(other)}{'; ' * bool(advice)}{advice}")
@@ -242,6 +237,16 @@ def parse_holder(store: Store, path: str, found: Versioned) -> Holder:
             f"shelfmark unlock --store {store.uri} --force"
         ) from error
     return holder
+
+
+def _new_holder(owner: str, now: datetime.datetime, fence: int) -> Holder:
+    spoken = now.isoformat()
+    return Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False, fence=fence)
+
+
+def _held(store: Store, path: str, other: Holder, now: datetime.datetime) -> LeaseHeld:
+    advice = _what_to_do(other, now, store) or "try again later, or pass --wait"
+    return LeaseHeld(f"{store.full_path(path)}: the lease is {described(other)}; {advice}")
 
 
 def _what_to_do(holder: Holder, now: datetime.datetime, store: Store) -> str:

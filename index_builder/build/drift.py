@@ -57,19 +57,14 @@ def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k
     """Compares two versions: their image_ids, and the neighbours of pictures that both hold with the same content.
 
     Each probe is searched in each version with the embedding that the version's own snapshot holds for it, so that
-    versions of two encoders can be compared. Of neighbours that tie with the k-th (copies of one picture) any is as
-    good as another; a probe with more of them than a search looks through is left out. Searches are those of a reader,
-    approximate where the version is: two versions of one snapshot, each at a recall of 0.95, overlap in somewhat less
-    than 1.
-
-    In memory are, beside the opened versions, some 1.3 GB of hashed ids at most, less for fewer than 16,000,000
-    pictures; ids are compared whole, their hashes only find them.
+    versions of two encoders can be compared. Searches are those of a reader, approximate where the version is. Beside
+    the opened versions some 1.3 GB of hashed ids are in memory at most; ids are compared whole.
 
     Args:
         store: Holds both versions.
         before: Name of the older, as a rule the published one.
         after: Name of the newer.
-        probes: Pictures to compare the neighbours of; fewer are found where few are unchanged.
+        probes: Pictures to compare the neighbours of, or fewer where few are unchanged.
         k: Neighbours of each.
         seed: Of the draw.
 
@@ -81,12 +76,9 @@ def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k
     common = sum(old.count_of(block) for _, block in new.blocks())
     vectors_before, vectors_after = old.manifest.vectors, new.manifest.vectors
     trivial = min(vectors_before, vectors_after) < 2
-    if trivial:
-        used, overlap, note = 0, None, "a version of one picture has no neighbours"
-    elif not common:
-        used, overlap, note = 0, None, "no picture is in both versions"
-    else:
-        used, overlap, note = _overlap(old, new, probes, k, seed)
+    used, overlap, note = _overlap(old, new, probes, k, seed) if common and not trivial else (0, None, "")
+    if not note and not used:
+        note = "a version of one picture has no neighbours" if trivial else "no picture is in both versions"
     return Drift(
         before=before,
         after=after,
@@ -106,7 +98,12 @@ def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k
 def _overlap(
     old: ComparedVersion, new: ComparedVersion, probes: int, k: int, seed: int
 ) -> tuple[int, float | None, str]:
-    """How many probes were compared, their mean overlap, and why there is none or how it came about."""
+    """How many probes were compared, their mean overlap, and why there is none or how it came about.
+
+    Of neighbours that tie with the k-th (copies of one picture) any is as good as another; a probe with more of them
+    than a search looks through is left out. Two versions of one snapshot, each at a recall of 0.95, overlap in somewhat
+    less than 1.
+    """
     note = ""
     try:
         old_rows, new_rows = _draw_probes(old, new, probes, seed)

@@ -119,7 +119,11 @@ def plot(
         drawn += _target(target, up)
     # What is chosen must not lie below others.
     drawn += [_dot(point, across, up, colours) for point in sorted(points, key=lambda point: point.chosen)]
-    picture = element(
+    return join([_canvas(drawn), _legend(colours)])
+
+
+def _canvas(drawn: Sequence[Html]) -> Html:
+    return element(
         "svg",
         *drawn,
         xmlns="http://www.w3.org/2000/svg",
@@ -128,7 +132,6 @@ def plot(
         height=_HEIGHT,
         role="img",
     )
-    return join([picture, _legend(colours)])
 
 
 def _shows(point: Point, x: Axis, y: Axis) -> bool:

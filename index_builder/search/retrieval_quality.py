@@ -135,11 +135,9 @@ def measure_retrieval(
     """Measures how well answers have their query's label.
 
     Args:
-        answers: For each of n queries the labels of its answers, best first; None for an answer without a label. What
-            is beyond k is not looked at, and there may be fewer.
+        answers: For each of n queries the labels of its answers, best first; None for an answer without a label.
         labels: n labels of the queries.
-        relevant_rows: n counts of the rows that a perfect search could find: those of the query's label, the query's
-            own row not among them.
+        relevant_rows: n counts of the rows that a perfect search could find, the query's own not among them.
         k: Answers to look at, from 1.
         resamples: Bootstrap samples; time grows with them, and the intervals' own noise shrinks.
         most_confusions: Confusions to list.
@@ -151,12 +149,7 @@ def measure_retrieval(
         ValueError: k below 1, lengths that differ, or more relevant answers than relevant rows.
     """
     relevant, totals = _relevant(answers, labels, relevant_rows, k)
-    counted = np.flatnonzero(totals > 0)
-    if not len(counted):
-        raise UserError(
-            f"expected queries whose label some other row of the index has, found none among {len(labels)}; "
-            "is it the right label?"
-        )
+    counted = _counted(totals)
     values = _values(relevant[counted], totals[counted], k)
     rng = np.random.default_rng(seed)
     of_label: dict[str, list[int]] = collections.defaultdict(list)
@@ -169,6 +162,17 @@ def measure_retrieval(
         per_label={label: _quality(values[of_label[label]], resamples, rng) for label in sorted(of_label)},
         confusions=_confusions(answers, labels, counted, most_confusions, most_examples),
     )
+
+
+def _counted(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Numbers of the queries that have something to find."""
+    counted = np.flatnonzero(totals > 0)
+    if not len(counted):
+        raise UserError(
+            f"expected queries whose label some other row of the index has, found none among {len(totals)}; "
+            "is it the right label?"
+        )
+    return counted
 
 
 def _relevant(

@@ -8,7 +8,8 @@ from encoder.decode import RESIZE_MODES
 from encoder.source import PRECISIONS
 from pipelines.cli.flag_types import Parser, natural, positive, ratio, seconds
 from pipelines.cli.trust_flags import add_trust_flags
-from pipelines.requests import EmbedRequest, EncoderChoices, ReindexRequest
+from pipelines.encoder_choices import EncoderChoices
+from pipelines.requests import EmbedRequest, ReindexRequest
 
 
 def add_embedding_flags(parser: Parser, request: type[EmbedRequest] | type[ReindexRequest]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.vectors import SyntheticCatalog, write_snapshot
 from index_builder.build import plan
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from index_builder.search.searcher import Searcher
 from store.index import IndexManifest
 from store.location import Store

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
 from index_builder.build.check import check_index
+from index_builder.build.request import BuildRequest
 from index_builder.build.snapshot_rows import SnapshotRows
 from index_builder.search.engine import ExactEngine
 from index_builder.search.searcher import Searcher

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from index_builder.build.shard import ShardTask, build_shard
 from index_builder.search.searcher import Searcher
 from store import conditional
@@ -52,7 +53,8 @@ def test_killed_at_any_step_of_a_build_current_names_a_whole_version(tmp_path: P
 
 SLOW_BUILD = """
 import sys, time, pytest
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from store.location import Store
 from tests.index_builder.conftest import use_trees
 def say(line):

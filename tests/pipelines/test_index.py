@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from index_builder.search.searcher import Searcher
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.cli.flag_types import recall_target, size_bytes

@@ -116,7 +116,7 @@ def index(bucket: Bucket, minute: int, *flags: str) -> str:
     """A version made so many minutes from now: names sort by the second, and several are made in one."""
     later = utc_now() + datetime.timedelta(minutes=minute)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("index_builder.build.build_index.utc_now", lambda: later)
+        patch.setattr("index_builder.build.builder.utc_now", lambda: later)
         return str(bucket.shelfmark("index", "--store", bucket.store, *flags)["version"])
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from index_builder.search.searcher import Searcher
 from pipelines.cli.main import main, run_command
 from pipelines.cli.serve import read_keys

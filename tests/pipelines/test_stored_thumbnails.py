@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from encoder.thumbnails import STORED_PX, shrink_stored, stored_thumbnail
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from index_builder.search.picture_digests import PictureDigests
 from index_builder.search.rows import Rows
 from index_builder.search.searcher import Searcher

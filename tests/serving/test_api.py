@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from encoder.decode import Box, DecodeOptions, decode_picture
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from pipelines.serve import open_sources
 from serving.logs import LOG
 from serving.options import ServeOptions

@@ -18,7 +18,8 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from samples.catalog import draw_catalog
 from serving.options import ServeOptions
 from store.location import Store

@@ -13,7 +13,8 @@ import pytest
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import default_batch_size
 from encoder.normalise import Unit, normalise
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from index_builder.search.searcher import Searcher
 from pipelines.query_encoder import QueryEncoder
 from pipelines.serve import open_sources

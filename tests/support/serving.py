@@ -23,7 +23,8 @@ import uvicorn
 from PIL import Image
 
 from encoder.spec import EncoderSpec
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from pipelines.serve import open_sources
 from serving.app import create_app
 from serving.options import PictureSources, ServeOptions

@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
+from index_builder.build.request import BuildRequest
 from pipelines.embed import embed
 from pipelines.requests import EmbedRequest
 from samples.catalog import draw_catalog

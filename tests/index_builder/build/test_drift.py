@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from benchmarks.vectors import SyntheticCatalog
 from index_builder.build import compared_version, drift
-from index_builder.build.build_index import BuildRequest, build_index
+from index_builder.build.builder import build_index
 from index_builder.build.compared_version import Neighbours
 from index_builder.build.drift import measure_drift
+from index_builder.build.request import BuildRequest
 from store.errors import UserError
 from store.index import version_folder
 from store.location import Store

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.vectors import write_snapshot
-from index_builder.build.build_index import BuildRequest, build_index, build_version
+from index_builder.build.builder import build_index, build_version
 from index_builder.build.plan import Plan, plan_index
 from index_builder.build.previous_version import StartAnew, check_comparable, near_trials, read_previous
+from index_builder.build.request import BuildRequest
 from index_builder.build.shard import ShardTask, build_shard
 from index_builder.search.searcher import PROJECTION_FILE, Searcher
 from store.errors import GateRefused, UserError

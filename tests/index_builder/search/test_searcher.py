@@ -188,7 +188,7 @@ def test_an_open_reader_outlives_its_version(sharded: Indexed, tmp_path: Path) -
 
 def test_importing_loads_neither_tensorflow_nor_beam() -> None:
     code = (
-        "import sys, index_builder.build.build_index, index_builder.search.searcher, index_builder.build.check;"
+        "import sys, index_builder.build.builder, index_builder.search.searcher, index_builder.build.check;"
         "print(sorted({'tensorflow', 'scann', 'apache_beam'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
