@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from encoder.decode import Picture
 from encoder.model import Encoder
 from encoder.normalise import normalise
 from fetch.source_version import Fetched
+from store.machine import processors
 from store.rejects import Reason, Rejected
 from store.shortage import shortage_of
 from transforms.brake import Brake
@@ -44,12 +44,13 @@ class LineLimits:
 
     Attributes:
         parallel_fetches: Fetches under way. More hides more network latency and costs a thread each.
-        parallel_decodes: Decodes under way; the cores of the machine keep the model fed.
+        parallel_decodes: Decodes under way; 0 for one on each processor of the machine where the line is started, which
+            keeps the model fed. Limits may be made on one machine and used on another.
         max_waiting_bytes: Encoded pictures fetched but not yet decoded; nothing new is fetched above it.
     """
 
     parallel_fetches: int = 64
-    parallel_decodes: int = os.cpu_count() or 1
+    parallel_decodes: int = 0
     max_waiting_bytes: int = 128 << 20
 
 
@@ -105,10 +106,11 @@ class EmbeddingLine:
         self._failure: BaseException | None = None
         self._over = threading.Event()
         pause = pause or self._over.wait
+        parallel_decodes = limits.parallel_decodes or processors()
         self._fetching = Brake("fetches", limits.parallel_fetches, Reason.FETCH_ERROR, pause)
-        self._decoding = Brake("decodes", limits.parallel_decodes, Reason.TOO_MANY_PIXELS, pause)
+        self._decoding = Brake("decodes", parallel_decodes, Reason.TOO_MANY_PIXELS, pause)
         self._fetchers = _start_pool(limits.parallel_fetches, "fetch")
-        self._decoders = _start_pool(limits.parallel_decodes, "decode")
+        self._decoders = _start_pool(parallel_decodes, "decode")
         self._model = threading.Thread(target=self._run_model, name="model", daemon=True)
         try:
             self._model.start()
