@@ -118,9 +118,9 @@ def _queries(flags: argparse.Namespace, searcher: Searcher) -> list[SearchQuery]
 
 
 def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> list[SearchQuery]:
+    from encoder.picture_encoder import PictureEncoder
     from fetch.fetcher import FetchOptions, ImageFetcher
     from fetch.policy import ON_REQUEST
-    from pipelines.query_encoder import QueryEncoder
 
     if any("://" in name for name in names):
         from pipelines.beam_flags import open_file_systems
@@ -134,10 +134,13 @@ def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> 
         except Rejected as rejected:
             raise UserError(f"--image {name}: {rejected}") from rejected
     fetcher.close()
-    encoder = QueryEncoder(store, searcher.manifest.encoder)
-    vectors = encoder.embed_pictures(pictures, [f"--image {name}" for name in names])
-    found = zip(names, vectors, pictures, strict=True)
-    return [SearchQuery(name, Query(vector), picture=data) for name, vector, data in found]
+    encoder = PictureEncoder.open(store, searcher.manifest.encoder)
+    queries = []
+    for name, data, found in zip(names, pictures, encoder.embed(pictures), strict=True):
+        if isinstance(found, Rejected):
+            raise UserError(f"--image {name}: {found}") from found
+        queries.append(SearchQuery(name, Query(found.embedding), picture=data))
+    return queries
 
 
 def table(queries: Sequence[SearchQuery], answers: Sequence[Sequence[Hit]]) -> str:

@@ -9,12 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import numpy.typing as npt
-
 from encoder.decode import Picture
 from encoder.model import Encoder
-from encoder.normalise import normalise
+from encoder.picture_encoder import encode_batch
 from fetch.source_version import Fetched
 from store.machine import processors
 from store.rejects import Reason, Rejected
@@ -234,8 +231,7 @@ class EmbeddingLine:
                 self._batch_size = encoder.batch_size
                 self._state.notify_all()
             while batch := self._next_batch():
-                features = encoder.encode(np.stack([decoded.picture.pixels for decoded in batch]))
-                self._finish(_to_outcomes(batch, features), before_model=0)
+                self._finish(_encode_decoded(encoder, batch), before_model=0)
         except BaseException as error:
             self._fail(error)
 
@@ -267,21 +263,21 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) 
             raise
 
 
-def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> list[PictureOutcome]:
+def _encode_decoded(encoder: Encoder, batch: list[_Decoded]) -> list[PictureOutcome]:
     outcomes: list[PictureOutcome] = []
-    for decoded, unit in zip(batch, normalise(features), strict=True):
-        if isinstance(unit, Rejected):
-            outcomes.append(RefusedPicture(decoded.job, unit.reason, unit.detail))
+    for decoded, found in zip(batch, encode_batch(encoder, [decoded.picture for decoded in batch]), strict=True):
+        if isinstance(found, Rejected):
+            outcomes.append(RefusedPicture(decoded.job, found.reason, found.detail))
             continue
         outcomes.append(
             EmbeddedPicture(
                 decoded.job,
                 decoded.source_version,
-                decoded.picture.width,
-                decoded.picture.height,
+                found.width,
+                found.height,
                 decoded.content_sha256,
-                unit.norm,
-                unit.embedding,
+                found.norm,
+                found.embedding,
             )
         )
     return outcomes

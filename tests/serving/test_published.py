@@ -13,9 +13,9 @@ import pytest
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import default_batch_size
 from encoder.normalise import Unit, normalise
+from encoder.picture_encoder import PictureEmbedding, PictureEncoder
 from index_builder.build.build_index import IndexRequest, build_index
 from index_builder.search.searcher import Searcher
-from pipelines.query_encoder import QueryEncoder
 from pipelines.serve import open_sources
 from serving import published as module
 from serving.options import PictureSources, ServeOptions
@@ -53,7 +53,8 @@ def test_a_query_picture_gets_the_embedding_that_the_command_line_gives_it(small
     pixels = [decode_picture(data, DecodeOptions(spec.image_size, resize=spec.resize)).pixels for data in pictures]
     units = normalise(first.model.encoder.encode(np.stack(pixels)))
     embedded = np.stack([unit.embedding for unit in units if isinstance(unit, Unit)])
-    expected = QueryEncoder(Store(small.uri), small.encoder).embed_pictures(pictures, [str(file) for file in files])
+    found = PictureEncoder.open(Store(small.uri), small.encoder).embed(pictures)
+    expected = np.stack([picture.embedding for picture in found if isinstance(picture, PictureEmbedding)])
     np.testing.assert_allclose(embedded, expected, atol=1e-5)
     scores = first.searcher.search(embedded, 1).scores[:, 0]
     np.testing.assert_allclose(scores, 1.0, atol=5e-3)

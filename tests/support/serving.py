@@ -22,12 +22,12 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
+from encoder.picture_encoder import PictureEncoder
 from encoder.spec import EncoderSpec
 from index_builder.build.build_index import IndexRequest, build_index
 from pipelines.serve import open_sources
 from serving.app import create_app
 from serving.options import PictureSources, ServeOptions
-from serving.pictures import PictureModel
 from serving.protocol import limited_protocol
 from serving.published import ServedVersion, open_published, picture_batch_size
 from serving.service import Service
@@ -188,7 +188,7 @@ def _open(
         return open_published(options, sources, version, before)
     opened = open_published(dataclasses.replace(options, pictures=False), sources, version)
     spec = EncoderSpec.from_manifest(opened.searcher.manifest.encoder)
-    return dataclasses.replace(opened, model=PictureModel(spec, encoder))
+    return dataclasses.replace(opened, model=PictureEncoder(spec, encoder))
 
 
 @dataclasses.dataclass(frozen=True)
