@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 
+from fetch.file_systems import open_file_systems
 from store.errors import UserError
 
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "PrismRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
@@ -30,12 +30,6 @@ def parse_beam_flags(flags: list[str]) -> PipelineOptions:
     options.view_as(SetupOptions).save_main_session = False
     open_file_systems(options)
     return options
-
-
-def open_file_systems(options: PipelineOptions | None = None) -> None:
-    """Lets Beam's file systems work outside a pipeline too; without options as the environment says, unless they do."""
-    if options is not None or FileSystems._pipeline_options is None:
-        FileSystems.set_options(options or PipelineOptions([]))
 
 
 def _split_known(flags: list[str]) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from encoder.backbones import find_backbone
 from encoder.source import KerasEncoderSource, publish_weights
 from encoder.spec import EncoderSpec
 from encoder.weights import ResolvedWeights, resolve_weights
+from fetch.uris import table_kind
 from pipelines.beam_flags import is_local
 from pipelines.console import LOG, ProgressDisplay
 from pipelines.summary import why_not_allowed
@@ -43,7 +44,6 @@ from transforms.encoder_choice import ChooseEncoder
 from transforms.progress import ProgressFile
 from transforms.shards import ShardTasks
 from transforms.snapshot import CommitSnapshot, SnapshotRequest, SumTallies, Verdict, judge
-from transforms.tables import table_kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -122,10 +122,6 @@ def _picture_queries(names: Sequence[str], store: Store, searcher: Searcher) -> 
     from fetch.fetcher import FetchOptions, ImageFetcher
     from fetch.policy import ON_REQUEST
 
-    if any("://" in name for name in names):
-        from pipelines.beam_flags import open_file_systems
-
-        open_file_systems()
     fetcher = ImageFetcher(FetchOptions(), ON_REQUEST)
     pictures = []
     for name in names:

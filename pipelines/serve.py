@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.flag_types import Commands, natural, positive, seconds, seconds_or_none, size_bytes
-from pipelines.trust import AUTO, Trust, add_trust_flags, trust_of
-from serving.options import MIB, PictureSources, ServeOptions
+from pipelines.trust import add_trust_flags, trust_of
+from serving.options import MIB, ServeOptions
 from store.errors import UserError
-
-if TYPE_CHECKING:
-    from fetch.options import FetchOptions
-    from index_builder.search import Searcher
-    from pipelines.row_pictures import RowPictures
 
 _DEFAULTS = ServeOptions("")
 
@@ -139,10 +132,15 @@ def run_serve(flags: argparse.Namespace) -> int:
         StoreError: The published version cannot be served.
     """
     from serving.run import serve
+    from serving.sources import open_url_fetcher
 
+    open_url_fetcher(flags.allow_fetch)  # a host that makes no sense is told now, not by a worker
     options = ServeOptions(
         flags.store,
         pictures=not flags.no_pictures,
+        pictures_base=flags.pictures,
+        allowed_hosts=tuple(flags.allow_fetch),
+        trust=trust_of(flags),
         poll_interval_s=flags.poll_interval,
         batch_size=flags.batch_size,
         batch_delay_ms=flags.batch_delay_ms,
@@ -159,10 +157,7 @@ def run_serve(flags: argparse.Namespace) -> int:
     if flags.port > 65535:
         raise UserError(f"--port: expected a number from 0 to 65535, found {flags.port}")
     _check_origins(flags.cors)
-    _open_url_fetcher(flags.allow_fetch)  # a host that makes no sense is told now, not by a worker
-    allowed = tuple(flags.allow_fetch)
-    sources = functools.partial(open_sources, flags.store, flags.pictures, allowed, trust_of(flags))
-    serve(options, sources, flags.host, flags.port, flags.verbose)
+    serve(options, flags.host, flags.port, flags.verbose)
     return 0
 
 
@@ -188,55 +183,3 @@ def _check_origins(origins: Sequence[str]) -> None:
         scheme, separator, host = origin.partition("://")
         if origin != "*" and (scheme not in ("http", "https") or not separator or not host or "/" in host):
             raise UserError(f"--cors: expected an origin such as https://shop.example, found {origin!r}")
-
-
-def open_sources(
-    store_uri: str, pictures: str | None, allowed_hosts: tuple[str, ...], trust: Trust = AUTO
-) -> PictureSources:
-    """Where a serving process gets pictures from that no request carries.
-
-    Args:
-        store_uri: Has the snapshots, which name their catalogs.
-        pictures: What relative image_uris start from, or None for the catalog's own folder.
-        allowed_hosts: Of URLs in requests and in the catalog; none turns them off.
-        trust: What else the catalog may name.
-    """
-    from index_builder.search import PictureDigests
-    from pipelines.beam_flags import open_file_systems
-    from pipelines.row_pictures import RowPictures, shared_fetcher
-    from store.location import Store
-    from store.snapshot import read_manifest
-    from transforms.catalog import catalog_base
-
-    open_file_systems()
-    store = Store(store_uri)
-
-    def open_catalog(searcher: Searcher) -> RowPictures:
-        snapshot = searcher.manifest.snapshot
-        own_base = catalog_base(read_manifest(store, snapshot).catalog)
-        policy = trust.policy(own_base).only_hosts(allowed_hosts)
-        if pictures is not None:
-            policy = policy.also_below(pictures)
-        fetch = shared_fetcher(_patience(), policy).fetch
-        base = own_base if pictures is None else pictures
-        return RowPictures(fetch, base, PictureDigests(store, snapshot, searcher.rows).of, store)
-
-    return PictureSources(open_catalog, _open_url_fetcher(allowed_hosts))
-
-
-def _open_url_fetcher(allowed_hosts: Sequence[str]) -> Callable[[str], bytes] | None:
-    if not allowed_hosts:
-        return None
-    from fetch.public_fetcher import PublicFetcher
-
-    try:
-        return PublicFetcher(allowed_hosts, _patience()).fetch
-    except ValueError as error:
-        raise UserError(f"--allow_fetch: {error}") from error
-
-
-def _patience() -> FetchOptions:
-    """As long as a person waits for a picture."""
-    from fetch.options import FetchOptions
-
-    return FetchOptions(connect_timeout_s=3.0, read_timeout_s=5.0, deadline_s=10.0, attempts=2)

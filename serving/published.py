@@ -11,8 +11,10 @@ import numpy as np
 from encoder.model import default_batch_size
 from encoder.picture_encoder import PictureEncoder
 from encoder.spec import EncoderSpec
+from fetch.row_pictures import RowPictures
 from index_builder.search import Searcher
-from serving.options import PictureSources, RowPictures, ServeOptions
+from serving.options import ServeOptions
+from serving.sources import PictureSources
 from store.errors import StoreError
 from store.location import Store
 

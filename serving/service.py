@@ -13,7 +13,7 @@ from encoder.picture_encoder import PictureEmbedding, PictureEncoder
 from index_builder.search import Hit, Query, query_of_image, query_of_item
 from serving import metrics
 from serving.keys import ApiKeys
-from serving.options import PictureSources, ServeOptions
+from serving.options import ServeOptions
 from serving.pictures import PictureEmbedder
 from serving.problem import Problem
 from serving.published import ServedVersion
@@ -21,6 +21,7 @@ from serving.refusals import refused
 from serving.schemas import SearchDocument
 from serving.search_request import DEFAULT_K, MAX_ANSWERS, Options, SearchRequest, Vector
 from serving.searching import Search, SearchThreads
+from serving.sources import PictureSources
 from serving.thumbnails import ThumbnailCache
 from serving.uploads import Forms, UploadBudget
 from serving.watcher import Watcher

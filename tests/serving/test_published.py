@@ -16,10 +16,10 @@ from encoder.normalise import Unit, normalise
 from encoder.picture_encoder import PictureEmbedding, PictureEncoder
 from index_builder.build.build_index import IndexRequest, build_index
 from index_builder.search.searcher import Searcher
-from pipelines.serve import open_sources
 from serving import published as module
-from serving.options import PictureSources, ServeOptions
+from serving.options import ServeOptions
 from serving.published import open_published, picture_batch_size
+from serving.sources import PictureSources
 from store.errors import StoreError, UserError
 from store.index import version_folder
 from store.location import Store
@@ -35,7 +35,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallStore:
 
 
 def sources(store: str) -> PictureSources:
-    return open_sources(store, None, ())
+    return PictureSources(ServeOptions(store))
 
 
 def vectors_only(store: ServedStore) -> ServeOptions:

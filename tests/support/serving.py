@@ -25,12 +25,12 @@ from PIL import Image
 from encoder.picture_encoder import PictureEncoder
 from encoder.spec import EncoderSpec
 from index_builder.build.build_index import IndexRequest, build_index
-from pipelines.serve import open_sources
 from serving.app import create_app
-from serving.options import PictureSources, ServeOptions
+from serving.options import ServeOptions
 from serving.protocol import limited_protocol
 from serving.published import ServedVersion, open_published, picture_batch_size
 from serving.service import Service
+from serving.sources import PictureSources
 from serving.watcher import Watcher
 from store.location import Store
 from store.publication import current_version
@@ -141,7 +141,7 @@ def running(
         encoder: The fake.
         sources: Where the catalog's pictures are; by default where the store says.
     """
-    sources = sources or open_sources(options.store_uri, None, ())
+    sources = sources or PictureSources(options)
     opener = functools.partial(_open, options, sources, encoder or FakeEncoder())
     watcher = Watcher(
         opener(None, None),

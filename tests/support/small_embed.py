@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from encoder.decode import DecodeOptions
 from fetch.fetcher import FetchOptions
+from fetch.trust import AUTO, Trust
 from pipelines import embed
 from pipelines.beam_flags import parse_beam_flags
-from pipelines.trust import AUTO, Trust
 from store.damage import is_rotten, setting_aside, whole_snapshots
 from store.errors import StoreError
 from store.location import Store

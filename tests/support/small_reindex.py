@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fetch.trust import AUTO, Trust
 from index_builder.build.build_index import IndexRequest
 from pipelines.reindex_run import ReindexRequest, ReindexRun
-from pipelines.trust import AUTO, Trust
 from store.index import read_index_manifest
 from store.lease import Lease
 from store.location import Store
