@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from fetch.byte_budget import FREE_BYTES, ByteBudget, read_bounded, too_large
 from fetch.deadline import Deadline
+from fetch.file_systems import open_file_systems
 from fetch.http import HttpDownloader, shown_uri
 from fetch.local import open_allowed
 from fetch.options import FetchOptions
@@ -160,6 +161,7 @@ class ImageFetcher:
     def _read_remote(self, uri: str, scheme: str, known: str) -> Fetched | None:
         self._policy.check(uri)
         _require_client(scheme)
+        open_file_systems()
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
 

@@ -1,4 +1,4 @@
-"""URIs of pictures, taken apart: schemes, paths, buckets, and where relative ones start."""
+"""URIs of pictures and catalogs, taken apart: schemes, paths, buckets, and where relative ones start."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import urllib.parse
 
 from fetch.http import shown_uri
 from store.rejects import Reason, Rejected
+
+TABLE_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+WILDCARD = re.compile(r"[*?\[]")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -70,3 +73,22 @@ def bucket_of(uri: str) -> str:
     """What a URI of an object store begins with: gs://bucket of gs://bucket/folder/picture."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme.lower()}://{rest.partition('/')[0]}"
+
+
+def table_kind(path: str) -> str | None:
+    """Csv, jsonl or parquet by the name's extension (a .gz or .bz2 after it is allowed), or None."""
+    stem, suffix = posixpath.splitext(path.lower())
+    if suffix in {".gz", ".bz2"}:
+        suffix = posixpath.splitext(stem)[1]
+    return TABLE_SUFFIXES.get(suffix)
+
+
+def catalog_base(uri: str) -> str:
+    """Where a catalog's relative image URIs start from, told by its URI alone."""
+    path = uri.removeprefix("file://")
+    if re.match(r"https?://", path):
+        return re.sub(r"[?#].*", "", path).rsplit("/", 1)[0]
+    if table_kind(path) is not None:
+        return posixpath.dirname(path)
+    wildcard = WILDCARD.search(path)
+    return posixpath.dirname(path[: wildcard.start()] + "x") if wildcard else path.rstrip("/") or "/"

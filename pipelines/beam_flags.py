@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     SetupOptions,
@@ -10,6 +9,7 @@ from apache_beam.options.pipeline_options import (
     _BeamArgumentParser,
 )
 
+from fetch.file_systems import open_file_systems
 from store.errors import UserError
 
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "PrismRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
@@ -35,12 +35,6 @@ def parse_beam_flags(flags: list[str]) -> PipelineOptions:
     options.view_as(SetupOptions).save_main_session = False
     open_file_systems(options)
     return options
-
-
-def open_file_systems(options: PipelineOptions | None = None) -> None:
-    """Lets Beam's file systems work outside a pipeline too; without options as the environment says, unless they do."""
-    if options is not None or FileSystems._pipeline_options is None:
-        FileSystems.set_options(options or PipelineOptions([]))
 
 
 def _split_known(flags: list[str]) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fetch.trust import Trust
 from index_builder.pages import ConfusedPair, evaluation_html
 from index_builder.search import Evaluation, Searcher, measure_retrieval
 from pipelines.labelled_queries import LabelledQueries, labels_of, queries_from_catalog, queries_from_index
@@ -20,7 +21,6 @@ from pipelines.requests import EvaluateRequest, Uri
 from pipelines.results import Lines, Result
 from pipelines.search import open_searcher
 from pipelines.thumbnails import open_index_thumbnails, open_thumbnails
-from pipelines.trust import Trust
 from store.location import Store
 
 _SEARCHED_AT_ONCE = 1_024

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fetch.trust import Trust
 from index_builder.build import SnapshotRows
 from index_builder.search import Hit, Rows, Searcher, row_table
 from pipelines.log import LOG
-from pipelines.trust import Trust, why_not_allowed
+from pipelines.trust import why_not_allowed
 from store.errors import UserError
 from store.location import Store
 from store.snapshot import SnapshotManifest

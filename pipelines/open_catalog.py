@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 
 from fetch.fetcher import FetchOptions, ImageFetcher
-from pipelines.trust import Trust
+from fetch.trust import Trust
+from fetch.uris import table_kind
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
 from store.snapshot import snapshot_folder
 from transforms.catalog import Catalog, find_catalog
-from transforms.tables import table_kind
 
 _MAX_TABLE_BYTES = 1 << 30
 

@@ -10,9 +10,9 @@ from typing import TypeAlias
 from encoder.decode import DecodeOptions
 from fetch.options import FetchOptions
 from fetch.policy import TRUST
+from fetch.trust import AUTO, Trust
 from index_builder.build import IndexOptions
 from pipelines.encoder_choices import EncoderChoices, StoreEncoderChoices
-from pipelines.trust import AUTO, Trust
 from store.ranges import MONEY, NATURAL, POSITIVE, RATIO, SECONDS, WAIT, check_choice, check_ranges
 from store.snapshot import MAX_STALE_RUNS
 

@@ -9,18 +9,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from encoder.picture_encoder import PictureEmbedding, PictureEncoder
 from fetch.fetcher import FetchOptions, ImageFetcher
 from fetch.policy import ON_REQUEST
+from fetch.trust import AUTO, Trust
 from index_builder.search import Hit, Query, Searcher, answer, query_of_image, query_of_item
 from pipelines.log import LOG
-from pipelines.query_encoder import PictureError, QueryEncoder
 from pipelines.requests import SearchChoices, Uri
 from pipelines.search_result import SearchQuery, SearchResult
 from pipelines.thumbnails import PageThumbnails, open_index_thumbnails
-from pipelines.trust import AUTO, Trust
+from store.errors import UserError
 from store.index import IndexManifest
 from store.location import Store
 from store.rejects import Rejected
+
+
+class PictureError(UserError):
+    """A picture that cannot be searched for; the message begins with its name."""
 
 
 class CatalogSearcher:
@@ -77,10 +82,10 @@ class CatalogSearcher:
         """
         names = [_name_of(picture, place) for place, picture in enumerate(pictures)]
         data = fetch_pictures(pictures, names)
-        vectors = self._encoder.embed_pictures(data, names)
+        found = self._encoder.embed(data)
         queries = [
-            SearchQuery(name, Query(vector), picture)
-            for name, vector, picture in zip(names, vectors, data, strict=True)
+            SearchQuery(name, Query(_vector_of(name, outcome)), picture)
+            for name, outcome, picture in zip(names, found, data, strict=True)
         ]
         return self.search_queries(queries, SearchChoices(k=k, where=where or {}, group_by=group_by))
 
@@ -157,8 +162,8 @@ class CatalogSearcher:
         return open_index_thumbnails(self._store, self._trust, self.searcher)
 
     @functools.cached_property
-    def _encoder(self) -> QueryEncoder:
-        return QueryEncoder(self._store, self.manifest.encoder)
+    def _encoder(self) -> PictureEncoder:
+        return PictureEncoder.open(self._store, self.manifest.encoder)
 
 
 def open_searcher(store: Uri, version: str | None = None, *, trust: Trust = AUTO) -> CatalogSearcher:
@@ -181,6 +186,12 @@ def open_searcher(store: Uri, version: str | None = None, *, trust: Trust = AUTO
     return CatalogSearcher(Store(uri), searcher, trust)
 
 
+def _vector_of(name: str, outcome: PictureEmbedding | Rejected) -> npt.NDArray[np.float32]:
+    if isinstance(outcome, Rejected):
+        raise PictureError(f"{name}: {outcome}") from outcome
+    return outcome.embedding
+
+
 def _name_of(picture: Uri | bytes, place: int) -> str:
     return f"picture {place}" if isinstance(picture, bytes) else os.fspath(picture)
 
@@ -191,10 +202,6 @@ def fetch_pictures(pictures: Sequence[Uri | bytes], names: Sequence[str]) -> lis
     Raises:
         PictureError: One cannot be had; the message begins with its name.
     """
-    if any("://" in name for name in names):
-        from pipelines.beam_flags import open_file_systems
-
-        open_file_systems()
     fetcher = ImageFetcher(FetchOptions(), ON_REQUEST)
     data = []
     try:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from encoder.thumbnails import thumbnail_data_uri
 from fetch.fetcher import FetchOptions
+from fetch.row_pictures import RowPictures, shared_fetcher
+from fetch.trust import Trust
+from fetch.uris import catalog_base
 from index_builder.search import Hit, PictureDigests, Searcher
 from pipelines.log import LOG
-from pipelines.row_pictures import RowPictures, shared_fetcher
-from pipelines.trust import Trust
 from store.errors import UserError
 from store.location import Store
 from store.rejects import Rejected
 from store.shortage import ShortageError
 from store.snapshot import read_manifest
-from transforms.catalog import catalog_base
 
 # A page waits for one picture no longer than a person would.
 _FETCH = FetchOptions(connect_timeout_s=5.0, read_timeout_s=10.0, deadline_s=15.0, attempts=2)
@@ -73,9 +73,6 @@ def open_thumbnails(
     Raises:
         UserError: A flag makes no sense.
     """
-    from pipelines.beam_flags import open_file_systems
-
-    open_file_systems()  # pictures that lie in a bucket are named as such, whatever the prefix
     return PageThumbnails(RowPictures(shared_fetcher(_FETCH, trust.policy(base)).fetch, base, digest_of, store))
 
 

@@ -1,12 +1,10 @@
-"""What serving may cost: one frozen set of limits."""
+"""What is served, what it may cost and what it may fetch: one frozen set of plain values, which workers get pickled."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Protocol
 
-from index_builder.search import Searcher
+from fetch.trust import AUTO, Trust
 from store.machine import processors
 
 MIB = 1 << 20
@@ -32,6 +30,9 @@ class ServeOptions:
     Attributes:
         store_uri: Holds the index.
         pictures: Whether query pictures are embedded. Without, no model is loaded: some 2 GB of memory less.
+        pictures_base: What the catalog's relative image URIs start from; None for the catalog's own folder.
+        allowed_hosts: Of http(s) URLs in requests and in the catalog; none turns them off.
+        trust: What else the catalog may name.
         poll_interval_s: Seconds between looks at CURRENT. Less follows a publication sooner and asks the store more.
         batch_size: Pictures the model takes at once, 0 for what suits the hardware. More is faster under load, and
             holds up who comes just after a batch has begun.
@@ -59,6 +60,9 @@ class ServeOptions:
 
     store_uri: str
     pictures: bool = True
+    pictures_base: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    trust: Trust = AUTO
     poll_interval_s: float = 10.0
     batch_size: int = 0
     batch_delay_ms: float = 5.0
@@ -77,26 +81,3 @@ class ServeOptions:
     workers: int = 1
     runtime_folder: str = ""
     threads: int = dataclasses.field(default_factory=processors)
-
-
-class RowPictures(Protocol):
-    """Pictures of a version's rows. Thread-safe."""
-
-    def fetch(self, image_uri: str, row: int) -> bytes:
-        """The encoded picture of a row, as it was embedded; raises store.rejects.Rejected."""
-
-    def stored_thumbnail(self, row: int) -> bytes | None:
-        """A JPEG that was stored when the row was embedded, or None; raises StoreError."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PictureSources:
-    """Where pictures come from that no request carries. Each function raises store.rejects.Rejected.
-
-    Attributes:
-        open_catalog: An open version -> the pictures of its rows.
-        fetch_url: URL of a stranger's picture -> encoded bytes; None where URLs are not taken.
-    """
-
-    open_catalog: Callable[[Searcher], RowPictures]
-    fetch_url: Callable[[str], bytes] | None = None

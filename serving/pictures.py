@@ -6,13 +6,9 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from encoder.decode import Box, DecodeOptions, Picture, decode_picture
+from encoder.decode import Box, Picture
 from encoder.model import Encoder
-from encoder.normalise import Unit, normalise
-from encoder.spec import EncoderSpec
+from encoder.picture_encoder import PictureEmbedding, PictureEncoder, encode_batch
 from serving import metrics
 from serving.options import ServeOptions
 from serving.problem import Problem
@@ -22,35 +18,8 @@ from store.rejects import Rejected
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PictureModel:
-    """What embeds the pictures of one fingerprint.
-
-    Attributes:
-        spec: The encoder of the index.
-        encoder: Its model.
-    """
-
-    spec: EncoderSpec
-    encoder: Encoder
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class QueryEmbedding:
-    """A query picture's embedding.
-
-    Attributes:
-        vector: float32[D], unit L2 norm.
-        width, height: Of the whole picture, in pixels after orientation.
-    """
-
-    vector: npt.NDArray[np.float32]
-    width: int
-    height: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class _DecodedQuery:
-    pixels: npt.NDArray[np.uint8]
+    picture: Picture
     encoder: Encoder
 
 
@@ -70,7 +39,7 @@ class PictureEmbedder:
         self._decoding: WorkQueue[Callable[[], Picture], Picture] = WorkQueue(
             "decode", call_each, max_waiting=self._most, threads=options.threads
         )
-        self._encoding: WorkQueue[_DecodedQuery, Unit | Rejected] = WorkQueue(
+        self._encoding: WorkQueue[_DecodedQuery, PictureEmbedding | Rejected] = WorkQueue(
             "encode", _encode, max_batch=max_batch, max_waiting=self._most, delay_s=options.batch_delay_ms / 1000
         )
 
@@ -83,7 +52,7 @@ class PictureEmbedder:
         if self._in_house >= self._most:
             raise refused("pictures_full", f"{self._in_house} pictures are waiting", self._encoding.retry_after_s)
 
-    async def embed(self, data: bytes, model: PictureModel, crop: Box | None = None) -> QueryEmbedding:
+    async def embed(self, data: bytes, model: PictureEncoder, crop: Box | None = None) -> PictureEmbedding:
         """One picture's embedding, or that of a part of it.
 
         Args:
@@ -108,14 +77,13 @@ class PictureEmbedder:
             self._in_house -= 1
             metrics.PICTURES_WAITING.dec()
 
-    async def _embed(self, data: bytes, model: PictureModel, crop: Box | None) -> QueryEmbedding:
-        options = DecodeOptions(model.spec.image_size, model.spec.resize, self._max_pixels)
+    async def _embed(self, data: bytes, model: PictureEncoder, crop: Box | None) -> PictureEmbedding:
         with self._encoding.coming() as announced:
-            picture = await self._decoding.submit(lambda: _decode(data, options, crop))
-            unit = await self._encoding.submit(_DecodedQuery(picture.pixels, model.encoder), announced)
-        if isinstance(unit, Rejected):
-            raise unit
-        return QueryEmbedding(unit.embedding, picture.width, picture.height)
+            picture = await self._decoding.submit(lambda: _decode(model, data, crop, self._max_pixels))
+            found = await self._encoding.submit(_DecodedQuery(picture, model.encoder), announced)
+        if isinstance(found, Rejected):
+            raise found
+        return found
 
     def close(self) -> None:
         """Stops the threads."""
@@ -123,23 +91,23 @@ class PictureEmbedder:
         self._encoding.close()
 
 
-def _decode(data: bytes, options: DecodeOptions, crop: Box | None) -> Picture:
+def _decode(model: PictureEncoder, data: bytes, crop: Box | None, max_pixels: int) -> Picture:
     try:
         with metrics.DECODE_S.time():
-            return decode_picture(data, options, crop)
+            return model.decode(data, crop, max_pixels=max_pixels)
     except ValueError as error:
         raise Problem(422, str(error)) from error
 
 
-def _encode(batch: Sequence[_DecodedQuery]) -> list[Unit | Rejected | Exception]:
+def _encode(batch: Sequence[_DecodedQuery]) -> list[PictureEmbedding | Rejected | Exception]:
     """One call of each model that is asked for; but for the moments after a swap there is one."""
-    units: list[Unit | Rejected | Exception] = [Problem(500, "not embedded")] * len(batch)
+    answers: list[PictureEmbedding | Rejected | Exception] = [Problem(500, "not embedded")] * len(batch)
     for encoder in {id(decoded.encoder): decoded.encoder for decoded in batch}.values():
         places = [place for place, decoded in enumerate(batch) if decoded.encoder is encoder]
         started_s = time.monotonic()
-        features = encoder.encode(np.stack([batch[place].pixels for place in places]))
+        found = encode_batch(encoder, [batch[place].picture for place in places])
         metrics.ENCODE_S.observe(time.monotonic() - started_s)
         metrics.BATCH_PICTURES.observe(len(places))
-        for place, unit in zip(places, normalise(features), strict=True):
-            units[place] = unit
-    return units
+        for place, embedding in zip(places, found, strict=True):
+            answers[place] = embedding
+    return answers

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from encoder.model import default_batch_size
-from encoder.source import check_loaded, load_checked, open_source
+from encoder.picture_encoder import PictureEncoder
 from encoder.spec import EncoderSpec
+from fetch.row_pictures import RowPictures
 from index_builder.search import Searcher
-from serving.options import PictureSources, RowPictures, ServeOptions
-from serving.pictures import PictureModel
+from serving.options import ServeOptions
+from serving.sources import PictureSources
 from store.errors import StoreError
 from store.location import Store
 
@@ -36,7 +37,7 @@ class ServedVersion:
     """
 
     searcher: Searcher
-    model: PictureModel | None
+    model: PictureEncoder | None
     attributes: list[dict[str, Any]]
     pictures: RowPictures
     warm_up_s: float
@@ -92,19 +93,12 @@ def open_published(
     return ServedVersion(searcher, model, attributes, sources.open_catalog(searcher), time.monotonic() - started_s)
 
 
-def _open_model(options: ServeOptions, entry: dict[str, Any], before: ServedVersion | None) -> PictureModel:
+def _open_model(options: ServeOptions, entry: dict[str, Any], before: ServedVersion | None) -> PictureEncoder:
     spec = EncoderSpec.from_manifest(entry)
     if before is not None and before.model is not None and before.model.spec.fingerprint == spec.fingerprint:
         return before.model
-    source = open_source(Store(options.store_uri), entry)
-    source = dataclasses.replace(source, batch_size=picture_batch_size(options))
-    encoder = load_checked(source)
-    shape = (encoder.batch_size, spec.image_size, spec.image_size, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    check_loaded(source, encoder, pixels[:4])
-    for count in sorted({1, encoder.batch_size}):  # the first call of a shape is a slow one
-        encoder.encode(pixels[:count])
-    return PictureModel(spec, encoder)
+    store = Store(options.store_uri)
+    return PictureEncoder.open(store, entry, batch_size=picture_batch_size(options), warm_up=True)
 
 
 def _check_finds_itself(searcher: Searcher) -> None:

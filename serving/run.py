@@ -22,7 +22,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from serving.logs import LOG, start_logging
-from serving.options import PictureSources, ServeOptions
+from serving.options import ServeOptions
 from serving.protocol import limited_protocol
 from store.errors import StoreError, UserError
 from store.location import Store
@@ -35,14 +35,11 @@ _RETRY_WORKER_S = 5.0
 _WORKER_SILENCE_S = 20
 
 
-def serve(
-    options: ServeOptions, open_sources: Callable[[], PictureSources], host: str, port: int, verbose: bool = False
-) -> None:
+def serve(options: ServeOptions, host: str, port: int, verbose: bool = False) -> None:
     """Serves until told to stop by SIGTERM or SIGINT.
 
     Args:
         options: What and how.
-        open_sources: Makes the sources in each process; must be picklable.
         host: Address to listen on.
         port: Port, or 0 for any that is free.
         verbose: Log more.
@@ -57,7 +54,7 @@ def serve(
         _raise_file_limit()
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(options.threads))
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        build = functools.partial(_build_app, options, open_sources, url, verbose)
+        build = functools.partial(_build_app, options, url, verbose)
         if options.workers > 1:
             _supervise(options, build, listening)
         else:
@@ -119,19 +116,22 @@ def _protocol(options: ServeOptions) -> type:
     return limited_protocol(options.header_timeout_s, options.max_connections)
 
 
-def _build_app(options: ServeOptions, open_sources: Callable[[], PictureSources], url: str, verbose: bool) -> ASGIApp:
+def _build_app(options: ServeOptions, url: str, verbose: bool) -> ASGIApp:
     """In the process that serves; what it needs is imported there, after the environment is set."""
+    from fetch.file_systems import open_file_systems
     from index_builder.search import forget_copy
     from serving.app import create_app
     from serving.published import picture_batch_size
     from serving.service import Service
+    from serving.sources import PictureSources
     from serving.versions import Versions
     from serving.watcher import Watcher
 
     start_logging(verbose)
     if not verbose:
         logging.getLogger().setLevel(logging.CRITICAL)
-    sources = open_sources()
+    open_file_systems()  # importing them takes seconds, and would hold up whoever first looks at a picture in a bucket
+    sources = PictureSources(options)
     store = Store(options.store_uri)
     runtime = Path(options.runtime_folder) if options.runtime_folder else None
     versions = Versions(options, sources, runtime / _GOOD if runtime else None)

@@ -9,17 +9,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from encoder.picture_encoder import PictureEmbedding, PictureEncoder
 from index_builder.search import Hit, Query, query_of_image, query_of_item
 from serving import metrics
 from serving.keys import ApiKeys
-from serving.options import PictureSources, ServeOptions
-from serving.pictures import PictureEmbedder, PictureModel, QueryEmbedding
+from serving.options import ServeOptions
+from serving.pictures import PictureEmbedder
 from serving.problem import Problem
 from serving.published import ServedVersion
 from serving.refusals import refused
 from serving.schemas import SearchDocument
 from serving.search_request import DEFAULT_K, MAX_ANSWERS, Options, SearchRequest, Vector
 from serving.searching import Search, SearchThreads
+from serving.sources import PictureSources
 from serving.thumbnails import ThumbnailCache
 from serving.uploads import Forms, UploadBudget
 from serving.watcher import Watcher
@@ -67,7 +69,7 @@ class Service:
 
     async def search(
         self, published: ServedVersion, asked: SearchRequest
-    ) -> tuple[list[list[Hit]], QueryEmbedding | None]:
+    ) -> tuple[list[list[Hit]], PictureEmbedding | None]:
         """The answers to each query, and the query picture if there was one.
 
         Raises:
@@ -75,10 +77,10 @@ class Service:
         """
         options = asked.options
         _check_attributes(published, options)
-        picture: QueryEmbedding | None = None
+        picture: PictureEmbedding | None = None
         if asked.picture is not None:
             picture = await self._embed(published, asked.picture, options)
-            queries = [Query(picture.vector)]
+            queries = [Query(picture.embedding)]
         else:
             assert asked.document is not None
             queries, picture = await self._queries(published, asked.document, asked.vectors, options)
@@ -124,13 +126,13 @@ class Service:
 
     async def _queries(
         self, published: ServedVersion, document: SearchDocument, vectors: Sequence[Vector], options: Options
-    ) -> tuple[list[Query], QueryEmbedding | None]:
+    ) -> tuple[list[Query], PictureEmbedding | None]:
         searcher = published.searcher
         if document.image_url is not None or options.crop is not None:
             _model_of(published)  # before anything is fetched
         if document.image_url is not None:
             picture = await self._embed(published, await self._fetch_url(document.image_url), options)
-            return [Query(picture.vector)], picture
+            return [Query(picture.embedding)], picture
         if document.image_id is not None:
             look = functools.partial(query_of_image, searcher, document.image_id, options.group_by)
             query = await self.threads.look_up(look)
@@ -139,7 +141,7 @@ class Service:
             row = await self.find_row(published, document.image_id)
             data = await self._fetch(functools.partial(published.pictures.fetch, row.image_uri, row.row), "")
             picture = await self._embed(published, data, options)
-            return [Query(picture.vector, query.own)], picture
+            return [Query(picture.embedding, query.own)], picture
         if options.crop is not None:
             raise Problem(422, "crop: expected with a picture, found with vectors or an item_id")
         if document.item_id is not None:
@@ -147,7 +149,7 @@ class Service:
         dimension = searcher.manifest.encoder["embedding_dim"]
         return [Query(_as_query(vector, number, dimension)) for number, vector in enumerate(vectors)], None
 
-    async def _embed(self, published: ServedVersion, data: bytes, options: Options) -> QueryEmbedding:
+    async def _embed(self, published: ServedVersion, data: bytes, options: Options) -> PictureEmbedding:
         return await self.pictures.embed(data, _model_of(published), options.crop)
 
     async def _fetch_url(self, url: str) -> bytes:
@@ -178,7 +180,7 @@ class Service:
             raise Problem(status, said, reason=rejected.reason.value) from rejected
 
 
-def _model_of(published: ServedVersion) -> PictureModel:
+def _model_of(published: ServedVersion) -> PictureEncoder:
     """Raises Problem 422 where pictures are not taken."""
     if published.model is None:
         raise Problem(422, "expected vectors or ids: this server takes no pictures (--no_pictures)")

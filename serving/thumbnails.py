@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 
 from encoder.thumbnails import make_thumbnail, shrink_stored
+from fetch.row_pictures import RowPictures
 from index_builder.search import Hit
 from serving import metrics
-from serving.options import RowPictures, ServeOptions
+from serving.options import ServeOptions
 from serving.problem import Problem
 from serving.published import ServedVersion
 from serving.refusals import refused

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from serving.logs import LOG
-from serving.options import PictureSources, ServeOptions
+from serving.options import ServeOptions
 from serving.published import ServedVersion, open_published
+from serving.sources import PictureSources
 from store.errors import StoreError, UserError
 
 

@@ -112,7 +112,8 @@ def test_store_needs_only_numpy_and_pyarrow() -> None:
     ("modules", "forbidden"),
     [
         ("store, encoder, encoder.spec, encoder.decode", {"tensorflow"}),
-        ("store, fetch.fetcher, fetch.public_fetcher", {"tensorflow", "apache_beam"}),
+        ("store, fetch.fetcher, fetch.public_fetcher, fetch.row_pictures, fetch.trust", {"tensorflow", "apache_beam"}),
+        ("fetch.file_systems, serving.options", {"tensorflow", "apache_beam", "numpy"}),
         ("shelfmark", {"tensorflow", "apache_beam", "numpy", "pyarrow"}),
         ("pipelines.cli.main", {"tensorflow", "apache_beam", "numpy", "pyarrow"}),
         ("store.conditional, store.lease, store.location", {"boto3", "botocore", "google.cloud.storage"}),

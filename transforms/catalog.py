@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import posixpath
-import re
 from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.io.filesystem import FileMetadata, MatchResult
 from apache_beam.io.filesystems import FileSystems
 
+from fetch.uris import WILDCARD, catalog_base, table_kind
 from store.errors import UserError
 from transforms.rows import CatalogRow, row_from_record
-from transforms.tables import Span, check_table, plan_spans, read_span, table_kind
-
-_WILDCARD = re.compile(r"[*?\[]")
+from transforms.tables import Span, check_table, plan_spans, read_span
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,17 +34,6 @@ class Catalog:
     tables: bool
 
 
-def catalog_base(uri: str) -> str:
-    """Where a catalog's relative image URIs start from, told by its URI alone."""
-    path = uri.removeprefix("file://")
-    if re.match(r"https?://", path):
-        return re.sub(r"[?#].*", "", path).rsplit("/", 1)[0]
-    if table_kind(path) is not None:
-        return posixpath.dirname(path)
-    wildcard = _WILDCARD.search(path)
-    return posixpath.dirname(path[: wildcard.start()] + "x") if wildcard else path.rstrip("/") or "/"
-
-
 def find_catalog(uri: str, pattern: str = "", base: str = "") -> Catalog:
     """Looks at a catalog before a run: does it exist, is it of a kind we read, has it any row.
 
@@ -62,7 +49,7 @@ def find_catalog(uri: str, pattern: str = "", base: str = "") -> Catalog:
     if table_kind(path) is not None:
         return _find_tables(uri, path, base or catalog_base(path))
     root = catalog_base(path)
-    if _WILDCARD.search(path):
+    if WILDCARD.search(path):
         pictures = path
     else:
         pictures = posixpath.join(root, "**")
@@ -82,7 +69,7 @@ def _find_tables(uri: str, pattern: str, base: str) -> Catalog:
         check_table(table.path, str(table_kind(table.path)))
     if not any(_has_row(table.path) for table in tables):
         raise UserError(f"--catalog {uri}: the catalog is empty: it has no rows")
-    if _WILDCARD.search(base):
+    if WILDCARD.search(base):
         raise UserError(f"--catalog {uri}: expected the tables of one folder, found a wildcard in the folder's name")
     return Catalog(uri, pattern, base, tables=True)
 

@@ -11,9 +11,9 @@ import apache_beam as beam
 
 from fetch.policy import FetchPolicy
 from fetch.source_version import is_told_by_source
-from fetch.uris import resolve_uri
+from fetch.uris import catalog_base, resolve_uri
 from store.rejects import Reason, Rejected
-from transforms.catalog import Catalog, catalog_base
+from transforms.catalog import Catalog
 from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, ReadStale, StaleMark, describe
 from transforms.progress import ProgressFile
 from transforms.rows import CatalogRow

@@ -5,18 +5,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import numpy.typing as npt
-
 from encoder.decode import Picture
 from encoder.model import Encoder
-from encoder.normalise import normalise
+from encoder.picture_encoder import encode_batch
 from fetch.source_version import Fetched
+from store.machine import processors
 from store.rejects import Reason, Rejected
 from store.shortage import shortage_of
 from transforms.brake import Brake
@@ -44,12 +41,13 @@ class LineLimits:
 
     Attributes:
         parallel_fetches: Fetches under way. More hides more network latency and costs a thread each.
-        parallel_decodes: Decodes under way; the cores of the machine keep the model fed.
+        parallel_decodes: Decodes under way; 0 for one on each processor of the machine where the line is started, which
+            keeps the model fed. Limits may be made on one machine and used on another.
         max_waiting_bytes: Encoded pictures fetched but not yet decoded; nothing new is fetched above it.
     """
 
     parallel_fetches: int = 64
-    parallel_decodes: int = os.cpu_count() or 1
+    parallel_decodes: int = 0
     max_waiting_bytes: int = 128 << 20
 
 
@@ -105,10 +103,11 @@ class EmbeddingLine:
         self._failure: BaseException | None = None
         self._over = threading.Event()
         pause = pause or self._over.wait
+        parallel_decodes = limits.parallel_decodes or processors()
         self._fetching = Brake("fetches", limits.parallel_fetches, Reason.FETCH_ERROR, pause)
-        self._decoding = Brake("decodes", limits.parallel_decodes, Reason.TOO_MANY_PIXELS, pause)
+        self._decoding = Brake("decodes", parallel_decodes, Reason.TOO_MANY_PIXELS, pause)
         self._fetchers = _start_pool(limits.parallel_fetches, "fetch")
-        self._decoders = _start_pool(limits.parallel_decodes, "decode")
+        self._decoders = _start_pool(parallel_decodes, "decode")
         self._model = threading.Thread(target=self._run_model, name="model", daemon=True)
         try:
             self._model.start()
@@ -232,8 +231,7 @@ class EmbeddingLine:
                 self._batch_size = encoder.batch_size
                 self._state.notify_all()
             while batch := self._next_batch():
-                features = encoder.encode(np.stack([decoded.picture.pixels for decoded in batch]))
-                self._finish(_to_outcomes(batch, features), before_model=0)
+                self._finish(_encode_decoded(encoder, batch), before_model=0)
         except BaseException as error:
             self._fail(error)
 
@@ -265,21 +263,21 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) 
             raise
 
 
-def _to_outcomes(batch: list[_Decoded], features: npt.NDArray[np.float32]) -> list[PictureOutcome]:
+def _encode_decoded(encoder: Encoder, batch: list[_Decoded]) -> list[PictureOutcome]:
     outcomes: list[PictureOutcome] = []
-    for decoded, unit in zip(batch, normalise(features), strict=True):
-        if isinstance(unit, Rejected):
-            outcomes.append(RefusedPicture(decoded.job, unit.reason, unit.detail))
+    for decoded, found in zip(batch, encode_batch(encoder, [decoded.picture for decoded in batch]), strict=True):
+        if isinstance(found, Rejected):
+            outcomes.append(RefusedPicture(decoded.job, found.reason, found.detail))
             continue
         outcomes.append(
             EmbeddedPicture(
                 decoded.job,
                 decoded.source_version,
-                decoded.picture.width,
-                decoded.picture.height,
+                found.width,
+                found.height,
                 decoded.content_sha256,
-                unit.norm,
-                unit.embedding,
+                found.norm,
+                found.embedding,
             )
         )
     return outcomes

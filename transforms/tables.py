@@ -25,8 +25,6 @@ MAX_FIELD_BYTES = 1 << 20
 
 _COLUMN_NAME = re.compile(r"[\w .-]{1,40}")
 
-TABLE_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
@@ -47,14 +45,6 @@ class Span:
     stop: int | None
     first_row: int
     columns: tuple[str, ...] = ()
-
-
-def table_kind(path: str) -> str | None:
-    """Csv, jsonl or parquet by the name's extension (a .gz or .bz2 after it is allowed), or None."""
-    stem, suffix = posixpath.splitext(path.lower())
-    if suffix in {".gz", ".bz2"}:
-        suffix = posixpath.splitext(stem)[1]
-    return TABLE_SUFFIXES.get(suffix)
 
 
 def plan_spans(path: str, kind: str, span_bytes: int = SPAN_BYTES) -> Iterator[Span]:

@@ -9,9 +9,8 @@ from index_builder.search import Hit
 from pipelines.cli.console import align, show, show_document
 from pipelines.cli.flag_types import Parser, add_noise_flags, condition, positive
 from pipelines.cli.trust_flags import add_trust_flags
-from pipelines.query_encoder import PictureError
 from pipelines.requests import SearchChoices, TrustChoices
-from pipelines.search import CatalogSearcher, open_searcher
+from pipelines.search import CatalogSearcher, PictureError, open_searcher
 from pipelines.search_result import SearchQuery, SearchResult
 from store.errors import UserError
 from store.terminal_text import one_line

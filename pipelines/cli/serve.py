@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.cli.flag_types import Parser, add_noise_flags, natural, positive, seconds, seconds_or_none, size_bytes
 from pipelines.cli.trust_flags import add_trust_flags
 from pipelines.requests import TrustChoices
-from pipelines.serve import open_sources, open_url_fetcher
 from serving.options import MIB, ServeOptions
 from store.errors import UserError
 
@@ -133,11 +131,17 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         StoreError: The published version cannot be served.
     """
     from serving.run import serve
+    from serving.sources import open_url_fetcher
 
     del beam_flags  # takes none
+    open_url_fetcher(flags.allow_fetch)  # a host that makes no sense is told now, not by a worker
+    trust = TrustChoices(trust=flags.trust, allow_local=flags.allow_local, allow_hosts=flags.allow_hosts)
     options = ServeOptions(
         flags.store,
         pictures=not flags.no_pictures,
+        pictures_base=flags.pictures,
+        allowed_hosts=tuple(flags.allow_fetch),
+        trust=trust.trusted(),
         poll_interval_s=flags.poll_interval,
         batch_size=flags.batch_size,
         batch_delay_ms=flags.batch_delay_ms,
@@ -154,11 +158,7 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
     if flags.port > 65535:
         raise UserError(f"--port: expected a number from 0 to 65535, found {flags.port}")
     _check_origins(flags.cors)
-    open_url_fetcher(flags.allow_fetch)  # a host that makes no sense is told now, not by a worker
-    allowed = tuple(flags.allow_fetch)
-    trust = TrustChoices(trust=flags.trust, allow_local=flags.allow_local, allow_hosts=flags.allow_hosts)
-    sources = functools.partial(open_sources, flags.store, flags.pictures, allowed, trust.trusted())
-    serve(options, sources, flags.host, flags.port, flags.verbose)
+    serve(options, flags.host, flags.port, flags.verbose)
     return 0
 
 

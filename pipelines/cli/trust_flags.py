@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fetch.policy import TRUST
-from pipelines.trust import AUTO
+from fetch.trust import AUTO
 
 
 def add_trust_flags(parser: argparse.ArgumentParser) -> None:

@@ -13,13 +13,13 @@ import pytest
 import encoder.source
 from encoder.spec import EncoderSpec
 from fetch.policy import policy_for
+from fetch.trust import Trust
 from index_builder.search.searcher import Searcher
 from pipelines import labelled_queries
 from pipelines.cli.main import main
 from pipelines.reindex_plan import _look
-from pipelines.serve import open_sources
-from pipelines.trust import Trust
 from serving.options import ServeOptions
+from serving.sources import PictureSources
 from store.location import Store
 from store.publication import read_current
 from store.rejects import Reason, Rejected
@@ -186,8 +186,7 @@ def test_serve_shows_nothing_that_the_catalog_may_not_name(trusted, feed):
     searcher = Searcher.open(str(store))
     rows = {searcher.rows.image_id(row): row for row in range(len(searcher.rows))}
     for trust in (NONE, Trust()):
-        sources = open_sources(str(store), None, (), trust)
-        pictures = sources.open_catalog(searcher)
+        pictures = PictureSources(ServeOptions(str(store), trust=trust)).open_catalog(searcher)
         for number, uri in enumerate(uris):
             if trust == NONE or uri.startswith("http"):
                 with pytest.raises(Rejected) as rejected:
@@ -196,8 +195,8 @@ def test_serve_shows_nothing_that_the_catalog_may_not_name(trusted, feed):
         assert not feed.canary.requests
         assert not feed.opened()
         assert pictures.fetch("fine.jpg", rows["plain-0"]) == jpeg(5)
-    options = ServeOptions(str(store), poll_interval_s=3600, threads=2)
-    with running(options, sources=open_sources(str(store), None, (), NONE)) as server, Client(server.port) as client:
+    options = ServeOptions(str(store), trust=NONE, poll_interval_s=3600, threads=2)
+    with running(options) as server, Client(server.port) as client:
         assert client.ask("GET", "/v1/images/plain-0/thumbnail").status == 200
         for name in ("bad-0", "bad-3", "bad-6"):
             answer = client.ask("GET", f"/v1/images/{name}/thumbnail")

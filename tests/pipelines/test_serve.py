@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -15,18 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from fetch.trust import Trust
 from index_builder.build.builder import build_index
 from index_builder.build.request import BuildRequest
-from index_builder.search.searcher import Searcher
 from pipelines.cli.main import main, run_command
 from pipelines.cli.serve import read_keys
-from pipelines.serve import open_sources
 from serving import run as serving_run
 from serving.logs import LOG
-from serving.options import MIB, PictureSources, ServeOptions
+from serving.options import MIB, ServeOptions
 from store.errors import UserError
 from store.location import Store
-from store.rejects import Rejected
 from tests.support.serving import Client, ServedStore, ServeProcess, make_served_store, query_vector, serve_command
 
 VECTORS_ONLY = ("--no_pictures", "--poll_interval", "3600", "--grace", "20")
@@ -52,7 +51,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.update(environment)
 
 
-Served = tuple[ServeOptions, Callable[[], PictureSources], str, int, bool]
+Served = tuple[ServeOptions, str, int, bool]
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
 
 
 def test_without_flags_it_serves_this_machine_alone_with_the_usual_limits(served):
-    options, _, host, port, verbose = served()
+    options, host, port, verbose = served()
     assert options == ServeOptions("somewhere")
     assert (host, port, verbose) == ("127.0.0.1", 8080, False)
 
@@ -77,16 +76,20 @@ def test_without_flags_it_serves_this_machine_alone_with_the_usual_limits(served
 def test_every_flag_has_its_place(served, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("one\n")
-    options, _, host, port, verbose = served(
+    options, host, port, verbose = served(
         *("--host", "::1", "--port", "0", "--workers", "3", "--poll_interval", "0.5", "--no_pictures"),
         *("--pictures", "s3://bucket/folder", "--batch_size", "4", "--batch_delay_ms", "0", "--max_waiting", "7"),
         *("--max_pixels", "1000", "--thumbnail_cache", "1MiB", "--max_upload_bytes", "5MB", "--timeout", "2.5"),
         *("--grace", "3", "--allow_fetch", "images.example.com", "*.example.com", "--api_keys", str(keys)),
         *("--cors", "https://shop.example", "http://localhost:3000", "--verbose"),
+        *("--trust", "none", "--allow_local", "pictures", "--allow_hosts", "images.internal"),
     )
     assert options == ServeOptions(
         "somewhere",
         pictures=False,
+        pictures_base="s3://bucket/folder",
+        allowed_hosts=("images.example.com", "*.example.com"),
+        trust=Trust("none", ("pictures",), ("images.internal",)),
         poll_interval_s=0.5,
         batch_size=4,
         batch_delay_ms=0.0,
@@ -101,29 +104,7 @@ def test_every_flag_has_its_place(served, tmp_path):
         workers=3,
     )
     assert (host, port, verbose) == ("::1", 0, True)
-
-
-def test_urls_are_fetched_only_from_hosts_that_were_given(served):
-    _, sources, *_ = served("--allow_fetch", "images.example.com")
-    assert sources().fetch_url is not None
-    _, sources, *_ = served()
-    assert sources().fetch_url is None
-
-
-def test_the_catalogs_pictures_lie_beside_it_or_where_the_flag_says(store, tmp_path):
-    searcher = Searcher.open(store.uri)
-    hit = searcher.rows.hit(3, 1.0)
-    (picture,) = (path for path in store.pictures if path.name == hit.image_uri)
-    beside = open_sources(store.uri, None, ()).open_catalog(searcher)
-    assert beside.fetch(hit.image_uri, 3) == picture.read_bytes()
-    elsewhere = open_sources(store.uri, str(tmp_path), ()).open_catalog(searcher)
-    with pytest.raises(Rejected, match="not_found"):
-        elsewhere.fetch(hit.image_uri, 3)
-    (tmp_path / picture.name).write_bytes(picture.read_bytes())
-    assert elsewhere.fetch(hit.image_uri, 3) == picture.read_bytes()
-    (tmp_path / picture.name).write_bytes(b"another")
-    with pytest.raises(Rejected, match="changed"):
-        elsewhere.fetch(hit.image_uri, 3)
+    assert pickle.loads(pickle.dumps(options)) == options  # each worker gets them so
 
 
 def test_keys_are_the_lines_that_say_something(tmp_path):

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 
 from encoder.thumbnails import STORED_PX, shrink_stored, stored_thumbnail
+from fetch.trust import AUTO
 from index_builder.build.builder import build_index
 from index_builder.build.request import BuildRequest
 from index_builder.search.picture_digests import PictureDigests
 from index_builder.search.rows import Rows
 from index_builder.search.searcher import Searcher
 from pipelines.thumbnails import open_index_thumbnails
-from pipelines.trust import AUTO
 from store.location import Store
 from store.prune_thumbnails import prune_thumbnails
 from store.thumbnails import has_thumbnail, read_thumbnail, thumbnail_path, write_thumbnail

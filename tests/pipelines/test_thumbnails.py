@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fetch.row_pictures import RowPictures
 from index_builder.search.rows import Hit
-from pipelines.row_pictures import RowPictures
 from pipelines.thumbnails import PageThumbnails
 from store.errors import UserError
 from store.rejects import Reason, Rejected
 from store.shortage import Lack, ShortageError
-from transforms.catalog import catalog_base, find_catalog
 
 ROWS = ["a/b.png", "gone.png", "page.png", "there.png"]
 PAGE = b"<html></html>"
@@ -36,24 +35,6 @@ def encoded() -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (40, 30), "red").save(stream, "PNG")
     return stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    "uri",
-    ["{folder}/t.csv", "file://{folder}/t.csv", "{folder}", "{folder}/", "{folder}/*.png", "{folder}/sh*s/a.png",
-     "{folder}/*.csv", "file://{folder}"],
-)  # fmt: skip
-def test_the_base_told_by_the_uri_is_the_one_the_run_used(tmp_path, uri):
-    (tmp_path / "shoes").mkdir()
-    for path in (tmp_path / "a.png", tmp_path / "shoes" / "a.png"):
-        path.write_bytes(encoded())
-    (tmp_path / "t.csv").write_text("image_uri\na.png\n", encoding="utf-8")
-    uri = uri.format(folder=tmp_path)
-    assert catalog_base(uri) == find_catalog(uri).base
-
-
-def test_the_base_of_a_table_behind_http_is_its_folder():
-    assert catalog_base("https://shop.example/feeds/all.csv?day=1/2") == "https://shop.example/feeds"
 
 
 def test_a_picture_is_fetched_once_below_the_base():

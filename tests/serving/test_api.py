@@ -22,10 +22,10 @@ from PIL import Image
 from encoder.decode import Box, DecodeOptions, decode_picture
 from index_builder.build.builder import build_index
 from index_builder.build.request import BuildRequest
-from pipelines.serve import open_sources
 from serving.logs import LOG
 from serving.options import ServeOptions
 from serving.service import Service
+from serving.sources import PictureSources
 from store.index import read_index_manifest, version_folder
 from store.location import Store
 from store.rejects import Reason, Rejected
@@ -619,7 +619,8 @@ def fetching(store: ServedStore, found: bytes | Rejected) -> Iterator[tuple[Clie
             raise found
         return found
 
-    sources = dataclasses.replace(open_sources(store.uri, None, ()), fetch_url=fetch)
+    sources = PictureSources(options_of(store))
+    sources.fetch_url = fetch
     with running(options_of(store), sources=sources) as server, Client(server.port) as client:
         yield client, asked
 
@@ -654,7 +655,7 @@ def test_urls_are_not_fetched_unless_that_was_asked_for(client):
     assert detail == "image_url: this server fetches no pictures (see --allow_fetch); send the picture itself"
 
 
-def test_the_catalogs_pictures_may_be_gone(served_store, rows):
+def test_the_catalogs_pictures_may_be_gone(served_store, rows, monkeypatch):
     class Gone:
         def fetch(self, image_uri: str, row: int) -> bytes:
             raise Rejected(Reason.NOT_FOUND, "/inside/of/the/shop: no such file")
@@ -662,8 +663,8 @@ def test_the_catalogs_pictures_may_be_gone(served_store, rows):
         def stored_thumbnail(self, row: int) -> None:
             return None
 
-    sources = dataclasses.replace(open_sources(served_store.uri, None, ()), open_catalog=lambda _: Gone())
-    with running(options_of(served_store), sources=sources) as server, Client(server.port) as client:
+    monkeypatch.setattr(PictureSources, "open_catalog", lambda *_: Gone())
+    with running(options_of(served_store)) as server, Client(server.port) as client:
         box = {"x": 0, "y": 0, "width": 10, "height": 10}
         thumbnail = client.ask("GET", "/v1/images/both-4/thumbnail")
         assert problem_of(thumbnail, 404) == "the catalog's picture cannot be had: not_found"

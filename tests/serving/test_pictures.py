@@ -14,8 +14,9 @@ from prometheus_client import REGISTRY
 
 from encoder.decode import Box, DecodeOptions, decode_picture
 from encoder.normalise import Unit, normalise
+from encoder.picture_encoder import PictureEncoder
 from serving.options import ServeOptions
-from serving.pictures import PictureEmbedder, PictureModel
+from serving.pictures import PictureEmbedder
 from serving.problem import Problem
 from tests.support.fakes import FakeEncoder, FakeEncoderSource
 from tests.support.hostile import encoded, photo
@@ -25,7 +26,7 @@ PICTURES = [encoded(photo(40 + 7 * number, 90 - 5 * number), "PNG") for number i
 
 
 def embed(embedder: PictureEmbedder, data: bytes, encoder: Any = None, crop: Box | None = None) -> Any:
-    return embedder.embed(data, PictureModel(SPEC, encoder or FakeEncoder()), crop)
+    return embedder.embed(data, PictureEncoder(SPEC, encoder or FakeEncoder()), crop)
 
 
 def run(test: Callable[[PictureEmbedder], Coroutine[Any, Any, None]], max_batch: int = 8, **options: Any) -> None:
@@ -70,7 +71,7 @@ def test_every_picture_gets_its_own_embedding_and_size():
     async def test(embedder: PictureEmbedder) -> None:
         found = await asyncio.gather(*(embed(embedder, data) for data in PICTURES))
         for number, (data, embedded) in enumerate(zip(PICTURES, found, strict=True)):
-            np.testing.assert_allclose(embedded.vector, alone(data), atol=1e-6)
+            np.testing.assert_allclose(embedded.embedding, alone(data), atol=1e-6)
             assert (embedded.width, embedded.height) == (40 + 7 * number, 90 - 5 * number)
 
     run(test)
@@ -92,7 +93,7 @@ def test_a_part_is_embedded_as_if_it_had_been_cut_out():
 
     async def test(embedder: PictureEmbedder) -> None:
         found = await embed(embedder, encoded(picture, "PNG"), crop=Box(10, 5, 30, 40))
-        np.testing.assert_array_equal(found.vector, alone(encoded(picture.crop((10, 5, 40, 45)), "PNG")))
+        np.testing.assert_array_equal(found.embedding, alone(encoded(picture.crop((10, 5, 40, 45)), "PNG")))
         assert (found.width, found.height) == (80, 60)
         with pytest.raises(Problem) as problem:
             await embed(embedder, encoded(picture, "PNG"), crop=Box(80, 0, 5, 5))
@@ -144,7 +145,7 @@ def test_an_embedding_without_a_direction_is_refused_alone():
         failed, embedded = answers
         assert isinstance(failed, Problem)
         assert (failed.status, failed.more) == (422, {"reason": "not_finite"})
-        np.testing.assert_allclose(embedded.vector, alone(PICTURES[0]), atol=1e-6)
+        np.testing.assert_allclose(embedded.embedding, alone(PICTURES[0]), atol=1e-6)
 
     run(test, max_batch=2, batch_delay_ms=60_000.0)
 
@@ -159,7 +160,7 @@ def test_around_a_swap_each_picture_goes_through_the_model_of_its_version():
         found = await asyncio.gather(*(embed(embedder, PICTURES[n], encoders[n % 2]) for n in range(4)))
         for number, embedded in enumerate(found):
             expected = alone(PICTURES[number]) * (1, -1)[number % 2]
-            np.testing.assert_allclose(embedded.vector, expected, atol=1e-6)
+            np.testing.assert_allclose(embedded.embedding, expected, atol=1e-6)
         assert [encoder.batches for encoder in encoders] == [[2], [2]]
 
     run(test, max_batch=4, batch_delay_ms=60_000.0)

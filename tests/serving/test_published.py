@@ -13,14 +13,14 @@ import pytest
 from encoder.decode import DecodeOptions, decode_picture
 from encoder.model import default_batch_size
 from encoder.normalise import Unit, normalise
+from encoder.picture_encoder import PictureEmbedding, PictureEncoder
 from index_builder.build.builder import build_index
 from index_builder.build.request import BuildRequest
 from index_builder.search.searcher import Searcher
-from pipelines.query_encoder import QueryEncoder
-from pipelines.serve import open_sources
 from serving import published as module
-from serving.options import PictureSources, ServeOptions
+from serving.options import ServeOptions
 from serving.published import open_published, picture_batch_size
+from serving.sources import PictureSources
 from store.errors import StoreError, UserError
 from store.index import version_folder
 from store.location import Store
@@ -36,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallStore:
 
 
 def sources(store: str) -> PictureSources:
-    return open_sources(store, None, ())
+    return PictureSources(ServeOptions(store))
 
 
 def vectors_only(store: ServedStore) -> ServeOptions:
@@ -54,7 +54,8 @@ def test_a_query_picture_gets_the_embedding_that_the_command_line_gives_it(small
     pixels = [decode_picture(data, DecodeOptions(spec.image_size, resize=spec.resize)).pixels for data in pictures]
     units = normalise(first.model.encoder.encode(np.stack(pixels)))
     embedded = np.stack([unit.embedding for unit in units if isinstance(unit, Unit)])
-    expected = QueryEncoder(Store(small.uri), small.encoder).embed_pictures(pictures, [str(file) for file in files])
+    found = PictureEncoder.open(Store(small.uri), small.encoder).embed(pictures)
+    expected = np.stack([picture.embedding for picture in found if isinstance(picture, PictureEmbedding)])
     np.testing.assert_allclose(embedded, expected, atol=1e-5)
     scores = first.searcher.search(embedded, 1).scores[:, 0]
     np.testing.assert_allclose(scores, 1.0, atol=5e-3)

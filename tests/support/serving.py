@@ -22,16 +22,16 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
+from encoder.picture_encoder import PictureEncoder
 from encoder.spec import EncoderSpec
 from index_builder.build.builder import build_index
 from index_builder.build.request import BuildRequest
-from pipelines.serve import open_sources
 from serving.app import create_app
-from serving.options import PictureSources, ServeOptions
-from serving.pictures import PictureModel
+from serving.options import ServeOptions
 from serving.protocol import limited_protocol
 from serving.published import ServedVersion, open_published, picture_batch_size
 from serving.service import Service
+from serving.sources import PictureSources
 from serving.watcher import Watcher
 from store.location import Store
 from store.publication import current_version
@@ -142,7 +142,7 @@ def running(
         encoder: The fake.
         sources: Where the catalog's pictures are; by default where the store says.
     """
-    sources = sources or open_sources(options.store_uri, None, ())
+    sources = sources or PictureSources(options)
     opener = functools.partial(_open, options, sources, encoder or FakeEncoder())
     watcher = Watcher(
         opener(None, None),
@@ -189,7 +189,7 @@ def _open(
         return open_published(options, sources, version, before)
     opened = open_published(dataclasses.replace(options, pictures=False), sources, version)
     spec = EncoderSpec.from_manifest(opened.searcher.manifest.encoder)
-    return dataclasses.replace(opened, model=PictureModel(spec, encoder))
+    return dataclasses.replace(opened, model=PictureEncoder(spec, encoder))
 
 
 @dataclasses.dataclass(frozen=True)

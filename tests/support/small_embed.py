@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fetch.fetcher import FetchOptions
+from fetch.trust import AUTO, Trust
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.embed import embed_options, new_progress, started_now
 from pipelines.embed_pipeline import run_pipeline
 from pipelines.requests import EmbedRequest
-from pipelines.trust import AUTO, Trust
 from store.damage import is_rotten, setting_aside, whole_snapshots
 from store.errors import StoreError
 from store.location import Store

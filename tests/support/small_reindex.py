@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from fetch.trust import AUTO, Trust
 from pipelines.reindex_steps import Reindexing, bring_up_to_date
 from pipelines.requests import ReindexRequest
 from pipelines.run_journal import RunJournal
-from pipelines.trust import AUTO, Trust
 from store.index import read_index_manifest
 from store.lease import Lease
 from store.location import Store

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from store.errors import StoreError
 from store.rejects import Reason, Rejected
 from store.shortage import ShortageError
 from tests.support.fakes import FakeEncoder
+from transforms import embedding_line as module
 from transforms.brake import Brake
 from transforms.embedding_line import EmbeddingLine, LineLimits
 from transforms.picture_outcomes import EmbeddedPicture, PictureJob, RefusedPicture, SameContent, Unchanged
@@ -73,6 +75,18 @@ def test_the_line_can_be_used_again_after_a_flush():
         assert len(_run(line, range(10, 31))) == 21
     finally:
         line.close()
+
+
+def test_decodes_are_as_many_as_the_processors_where_the_line_is_started(monkeypatch):
+    limits = pickle.loads(pickle.dumps(LineLimits()))  # made by the launcher, and sent to a worker
+    monkeypatch.setattr(module, "processors", lambda: 3)
+    for asked, decodes in ((limits, 3), (LineLimits(parallel_decodes=5), 5)):
+        line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), asked)
+        try:
+            assert len(_run(line, range(10))) == 10
+        finally:
+            line.close()
+        assert line._decoding.allowed == line._decoders._max_workers == decodes
 
 
 def test_rows_on_the_line_are_bounded():
