@@ -58,6 +58,18 @@ def draw_catalog(
         UserError: A number is too small, or the folder holds something else.
         OSError: The disk is full or not writable.
     """
+    _check_numbers(items, views, seed, processes)
+    _claim(directory)
+    for family in list(FAMILIES)[:items]:
+        (directory / _IMAGES / family).mkdir(parents=True, exist_ok=True)
+    unfinished, catalog = directory / _UNFINISHED, directory / _CATALOG
+    chunks = _draw_chunks(directory, items, views, seed, processes)
+    _write_table(unfinished, chunks, items * views, progress)
+    os.replace(unfinished, catalog)
+    return catalog
+
+
+def _check_numbers(items: int, views: int, seed: int, processes: int | None) -> None:
     for name, value, least in (
         ("items", items, 1),
         ("views", views, 1),
@@ -66,23 +78,22 @@ def draw_catalog(
     ):
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
-    _claim(directory)
-    for family in list(FAMILIES)[:items]:
-        (directory / _IMAGES / family).mkdir(parents=True, exist_ok=True)
-    unfinished = directory / _UNFINISHED
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+
+
+def _write_table(
+    path: Path, chunks: Iterator[list[Row]], pictures: int, progress: Callable[[int, int], None] | None
+) -> None:
+    """Writes the table as the pictures are drawn, and says how far it is after each chunk."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         file.flush()  # from here on the folder is known as ours, even if the run is cut short
         drawn = 0
-        for rows in _draw_chunks(directory, items, views, seed, processes):
+        for rows in chunks:
             table.writerows(rows)
             drawn += len(rows)
             if progress is not None:
-                progress(drawn, items * views)
-    catalog = directory / _CATALOG
-    os.replace(unfinished, catalog)
-    return catalog
+                progress(drawn, pictures)
 
 
 def _claim(directory: Path) -> None:
