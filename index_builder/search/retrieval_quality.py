@@ -151,24 +151,26 @@ def measure_retrieval(
         ValueError: k below 1, lengths that differ, or more relevant answers than relevant rows.
     """
     relevant, totals = _relevant(answers, labels, relevant_rows, k)
-    counted = np.flatnonzero(totals > 0)
-    if not len(counted):
-        raise UserError(
-            f"expected queries whose label some other row of the index has, found none among {len(labels)}; "
-            "is it the right label?"
-        )
+    counted = _queries_with_relevant(totals)
     values = _values(relevant[counted], totals[counted], k)
     rng = np.random.default_rng(seed)
-    of_label: dict[str, list[int]] = collections.defaultdict(list)
-    for place, number in enumerate(counted.tolist()):
-        of_label[labels[number]].append(place)
     return Evaluation(
         k=k,
         overall=_quality(values, resamples, rng),
         without_relevant=len(labels) - len(counted),
-        per_label={label: _quality(values[of_label[label]], resamples, rng) for label in sorted(of_label)},
+        per_label=_quality_per_label(values, [labels[number] for number in counted], resamples, rng),
         confusions=_confusions(answers, labels, counted, most_confusions, most_examples),
     )
+
+
+def _queries_with_relevant(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    counted = np.flatnonzero(totals > 0)
+    if not len(counted):
+        raise UserError(
+            f"expected queries whose label some other row of the index has, found none among {len(totals)}; "
+            "is it the right label?"
+        )
+    return counted
 
 
 def _relevant(
@@ -219,6 +221,15 @@ def _quality(values: Float64, resamples: int, rng: np.random.Generator) -> Quali
     value = values.mean(axis=0)
     low, high = np.minimum(low, value), np.maximum(high, value)
     return Quality(count, *(Estimate(*map(float, parts)) for parts in zip(value, low, high, strict=True)))
+
+
+def _quality_per_label(
+    values: Float64, labels: Sequence[str], resamples: int, rng: np.random.Generator
+) -> dict[str, Quality]:
+    places: dict[str, list[int]] = collections.defaultdict(list)
+    for place, label in enumerate(labels):
+        places[label].append(place)
+    return {label: _quality(values[places[label]], resamples, rng) for label in sorted(places)}
 
 
 def _confusions(
