@@ -27,7 +27,6 @@ from pipelines.requests import EmbedRequest
 from store.location import Store
 from transforms.catalog import find_catalog
 from transforms.embeddings import EncoderSource
-from transforms.progress import ProgressFile
 from transforms.snapshot import SnapshotRequest
 
 WEIGHTS = "random"
@@ -128,55 +127,9 @@ def stock(catalog: str, batch_size: str = "") -> dict[str, Any]:
     Without a batch size Beam finds one by trial, as it does by default. The rate is taken as the pipeline's is: after
     the first tenth of the pictures.
     """
-    import apache_beam as beam
-    import pyarrow as pa
-    from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
-    from PIL import Image
+    from benchmarks.stock_pipeline import embed_with_stock_beam
 
-    from encoder.tensorflow import keras as load_keras
-
-    keras = load_keras()
-    keras.utils.set_random_seed(0)
-    model_path = str(Path(tempfile.mkdtemp()) / "resnet50.keras")
-    keras.applications.ResNet50(weights=None, include_top=False, pooling="avg").save(model_path)
-    with open(catalog, encoding="utf-8") as table:
-        paths = [line.split(",")[1] for line in table.read().splitlines()[1:]]
-
-    def load(path: str) -> np.ndarray:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB").resize((224, 224)), np.float32)
-        return keras.applications.resnet.preprocess_input(pixels)
-
-    progress_path = str(Path(tempfile.mkdtemp()) / "progress")
-    Path(progress_path).touch()
-
-    def to_row(result: Any) -> dict[str, Any]:
-        ProgressFile(progress_path).record(embedded=1)
-        return {"embedding": np.asarray(result.inference).tolist()}
-
-    class KerasHandler(ModelHandler[Any, Any, Any]):
-        """What Beam's TFModelHandlerNumpy does, which needs a package (tensorflow_hub) beside the pinned set."""
-
-        def load_model(self) -> Any:
-            return keras.models.load_model(model_path)
-
-        def batch_elements_kwargs(self) -> dict[str, int]:
-            return {"min_batch_size": int(batch_size), "max_batch_size": int(batch_size)} if batch_size else {}
-
-        def run_inference(self, batch: Any, model: Any, inference_args: Any = None) -> list[PredictionResult]:
-            features = model(np.stack(batch), training=False).numpy()
-            return [PredictionResult(example, feature) for example, feature in zip(batch, features, strict=True)]
-
-    with beam.Pipeline(options=parse_beam_flags([])) as pipeline_:
-        _ = (
-            pipeline_
-            | beam.Create(paths, reshuffle=False)
-            | beam.Map(load)
-            | RunInference(KerasHandler())
-            | beam.Map(to_row)
-            | beam.io.WriteToParquet(tempfile.mkdtemp() + "/stock", pa.schema([("embedding", pa.list_(pa.float32()))]))
-        )
-    return {"pictures_per_s": steady_rate([record[0] for record in ProgressFile(progress_path).records()])}
+    return {"pictures_per_s": steady_rate(embed_with_stock_beam(catalog, int(batch_size or 0)))}
 
 
 CASES: dict[str, Callable[..., dict[str, Any]]] = {

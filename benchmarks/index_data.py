@@ -68,17 +68,15 @@ def prepare(folder: Path, rows: int, seed: int, keep_vectors: bool, filters: boo
     manifest = write_snapshot(store, rows, seed)
     dimensions = manifest.encoder["embedding_dim"]
     chosen = np.sort(np.random.default_rng(seed + 1).choice(rows, min(QUERIES, rows // 2), replace=False))
-    queries = _gather(store, manifest, chosen, folder / "vectors.npy" if keep_vectors else None)
+    kept = None
+    if keep_vectors:
+        kept = np.lib.format.open_memmap(folder / "vectors.npy", mode="w+", dtype=np.float32, shape=(rows, dimensions))
+    queries = _read_queries(store, manifest, chosen, kept)
     masks = {_UNFILTERED: np.ones(rows, bool)}
     if filters:
         catalog = SyntheticCatalog.draw(rows, seed, dimensions)
         masks |= {name: catalog.flags[name][catalog.item_of_row] for name in SELECTIVITY}
-    best = {name: Best(chosen) for name in masks}
-    for first, batch in snapshot_vectors(store, manifest):
-        scores = queries @ batch.T
-        for name, mask in masks.items():
-            best[name].add(first, scores, mask[first : first + len(batch)])
-    Questions(chosen, queries, {name: found.rows for name, found in best.items()}).save(folder)
+    Questions(chosen, queries, _find_truth(store, manifest, chosen, queries, masks)).save(folder)
     return {
         "rows": rows,
         "dimensions": dimensions,
@@ -89,19 +87,33 @@ def prepare(folder: Path, rows: int, seed: int, keep_vectors: bool, filters: boo
     }
 
 
-def _gather(store: Store, manifest: SnapshotManifest, chosen: npt.NDArray[np.int64], copy: Path | None) -> FloatArray:
-    """float32[q, D]: the chosen rows' vectors; all rows' are written to `copy`, if asked."""
-    rows, dimensions = manifest.counts.embedded, manifest.encoder["embedding_dim"]
-    queries = np.empty((len(chosen), dimensions), np.float32)
-    kept = None
-    if copy is not None:
-        kept = np.lib.format.open_memmap(copy, mode="w+", dtype=np.float32, shape=(rows, dimensions))
+def _read_queries(
+    store: Store, manifest: SnapshotManifest, chosen: npt.NDArray[np.int64], kept: FloatArray | None
+) -> FloatArray:
+    """The vectors of the chosen rows, float32[q, D]; every row's is written to `kept`, float32[rows, D], if given."""
+    queries = np.empty((len(chosen), manifest.encoder["embedding_dim"]), np.float32)
     for first, batch in snapshot_vectors(store, manifest):
         here = (chosen >= first) & (chosen < first + len(batch))
         queries[here] = batch[chosen[here] - first]
         if kept is not None:
             kept[first : first + len(batch)] = batch
     return queries
+
+
+def _find_truth(
+    store: Store,
+    manifest: SnapshotManifest,
+    chosen: npt.NDArray[np.int64],
+    queries: FloatArray,
+    masks: dict[str, npt.NDArray[np.bool_]],
+) -> dict[str, npt.NDArray[np.int64]]:
+    """By name of a mask bool[rows]: int64[q, K], the exact neighbours of each query among the rows it lets through."""
+    best = {name: Best(chosen) for name in masks}
+    for first, batch in snapshot_vectors(store, manifest):
+        scores = queries @ batch.T
+        for name, mask in masks.items():
+            best[name].add(first, scores, mask[first : first + len(batch)])
+    return {name: found.rows for name, found in best.items()}
 
 
 def snapshot_vectors(store: Store, manifest: SnapshotManifest) -> Iterator[tuple[int, FloatArray]]:

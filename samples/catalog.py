@@ -8,7 +8,7 @@ import functools
 import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ def draw_catalog(
     """Draws a catalog of made-up products.
 
     Pictures are DIRECTORY/images/<family>/<item_id>-v<k>.<jpg, png or webp>, k from 1, each side 400 to 600 px. The
-    same seed draws the same bytes. The table is written last: a run that was cut short leaves none.
+    same seed draws the same bytes whatever the number of processes, and an item is the same however many there are.
+    The table is written last: a run that was cut short leaves none, and may be repeated.
 
     Args:
         directory: A new or empty folder, or one that this function drew before, which it then draws anew.
@@ -51,7 +52,7 @@ def draw_catalog(
         progress: Called in this process with the pictures drawn so far and the pictures in all.
 
     Returns:
-        The path of the table, catalog.csv: a row per picture, columns COLUMNS.
+        The path of the table, catalog.csv: one row per picture, its columns COLUMNS, image_uri relative to it.
 
     Raises:
         UserError: A number is too small, or the folder holds something else.
@@ -61,28 +62,11 @@ def draw_catalog(
     _claim(directory)
     for family in list(FAMILIES)[:items]:
         (directory / _IMAGES / family).mkdir(parents=True, exist_ok=True)
-    return _write_table(directory, _draw_chunks(directory, items, views, seed, processes), items * views, progress)
-
-
-def _write_table(
-    directory: Path,
-    chunks: Iterable[list[tuple[str, ...]]],
-    pictures: int,
-    progress: Callable[[int, int], None] | None,
-) -> Path:
-    """The table of what is drawn, under its name once all of it is."""
-    unfinished = directory / _UNFINISHED
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        file.flush()  # from here on the folder is known as ours, even if the run is cut short
-        drawn = 0
-        for rows in chunks:
-            table.writerows(rows)
-            drawn += len(rows)
-            if progress is not None:
-                progress(drawn, pictures)
-    return unfinished.replace(directory / _CATALOG)
+    unfinished, catalog = directory / _UNFINISHED, directory / _CATALOG
+    chunks = _draw_chunks(directory, items, views, seed, processes)
+    _write_table(unfinished, chunks, items * views, progress)
+    os.replace(unfinished, catalog)
+    return catalog
 
 
 def _check_numbers(items: int, views: int, seed: int, processes: int | None) -> None:
@@ -94,6 +78,22 @@ def _check_numbers(items: int, views: int, seed: int, processes: int | None) -> 
     ):
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
+
+
+def _write_table(
+    path: Path, chunks: Iterator[list[Row]], pictures: int, progress: Callable[[int, int], None] | None
+) -> None:
+    """Writes the table as the pictures are drawn, and says how far it is after each chunk."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        file.flush()  # from here on the folder is known as ours, even if the run is cut short
+        drawn = 0
+        for rows in chunks:
+            table.writerows(rows)
+            drawn += len(rows)
+            if progress is not None:
+                progress(drawn, pictures)
 
 
 def _claim(directory: Path) -> None:

@@ -78,6 +78,23 @@ class Holder:
         return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a lease's file says at a time.
+
+    Attributes:
+        at: When it was read, UTC.
+        token: Of the file, None where there is none.
+        held_by: Whoever is alive and holds the lease; None where it can be taken.
+        last_fence: Number of the last acquisition, 0 where there was none.
+    """
+
+    at: datetime.datetime
+    token: str | None
+    held_by: Holder | None
+    last_fence: int
+
+
 class Lease:
     """The right to be the only one, from `acquire` to the end of the `with` block.
 
@@ -112,7 +129,7 @@ class Lease:
         Args:
             store: Where.
             name: Of the lease.
-            wait_s: Seconds to wait for another's lease; math.inf for ever.
+            wait_s: How long to wait for another's lease; math.inf for ever.
             fence_above: A number that the lease's is to be above, should its file have been deleted.
             say: Told once who is waited for.
             clock: The present, UTC.
@@ -123,26 +140,30 @@ class Lease:
             StoreError: The store cannot be read or written, or the file is not a lease.
             UserError: The store knows no conditional writes, or the client library for it is missing.
         """
-        path = lease_path(name)
-        owner, waited_s = uuid.uuid4().hex, 0.0
+        path, owner, waited_s = lease_path(name), uuid.uuid4().hex, 0.0
         while True:
-            found = read_versioned(store, path)
-            other = None if found is None else parse_holder(store, path, found)
-            now = clock()
-            if other is None or not other.is_alive(now):
-                holder = _new_holder(owner, now, max(fence_above, other.fence if other else 0) + 1)
-                token = write_if(store, path, holder.to_json(), found.token if found else None)
-                if token is not None:
-                    return cls(store, path, holder, token, clock)
-                continue  # somebody else got it: the next reading says who
-            if waited_s >= wait_s:
-                raise _held(store, path, other, now)
-            if not waited_s:
-                advice = _what_to_do(other, now, store)
-                say(f"waiting: the lease is {described(other)}{'; ' * bool(advice)}{advice}")
-            pause_s = min(_POLL_S, wait_s - waited_s)
-            sleep(pause_s)
-            waited_s += pause_s
+            reading = _read_lease(store, path, clock)
+            if reading.held_by is not None:
+                if waited_s >= wait_s:
+                    raise LeaseHeld(f"{store.full_path(path)}: {_explain_refusal(store, reading.held_by, reading.at)}")
+                if not waited_s:
+                    say(_explain_wait(store, reading.held_by, reading.at))
+                pause_s = min(_POLL_S, wait_s - waited_s)
+                sleep(pause_s)
+                waited_s += pause_s
+            elif lease := cls._take(store, path, owner, fence_above, reading, clock):
+                return lease  # otherwise somebody else got it: the next reading says who
+
+    @classmethod
+    def _take(
+        cls, store: Store, path: str, owner: str, fence_above: int, reading: _Reading, clock: Clock
+    ) -> Lease | None:
+        """Writes a free lease's file; None where somebody else wrote it since `reading`."""
+        spoken = reading.at.isoformat()
+        fence = max(fence_above, reading.last_fence) + 1
+        holder = Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False, fence=fence)
+        token = write_if(store, path, holder.to_json(), reading.token)
+        return None if token is None else cls(store, path, holder, token, clock)
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -219,6 +240,15 @@ def lease_path(name: str) -> str:
     return f"locks/{name}.json"
 
 
+def _read_lease(store: Store, path: str, clock: Clock) -> _Reading:
+    found = read_versioned(store, path)
+    if found is None:
+        return _Reading(clock(), None, None, 0)
+    last = parse_holder(store, path, found)
+    now = clock()
+    return _Reading(now, found.token, last if last.is_alive(now) else None, last.fence)
+
+
 def parse_holder(store: Store, path: str, found: Versioned) -> Holder:
     """What a lease's file says.
 
@@ -239,17 +269,17 @@ def parse_holder(store: Store, path: str, found: Versioned) -> Holder:
     return holder
 
 
-def _new_holder(owner: str, now: datetime.datetime, fence: int) -> Holder:
-    spoken = now.isoformat()
-    return Holder(owner, this_host(), os.getpid(), spoken, spoken, LIFE_S, released=False, fence=fence)
+def _explain_refusal(store: Store, holder: Holder, now: datetime.datetime) -> str:
+    advice = _advise_on_clocks(holder, now, store) or "try again later, or pass --wait"
+    return f"the lease is {described(holder)}; {advice}"
 
 
-def _held(store: Store, path: str, other: Holder, now: datetime.datetime) -> LeaseHeld:
-    advice = _what_to_do(other, now, store) or "try again later, or pass --wait"
-    return LeaseHeld(f"{store.full_path(path)}: the lease is {described(other)}; {advice}")
+def _explain_wait(store: Store, holder: Holder, now: datetime.datetime) -> str:
+    advice = _advise_on_clocks(holder, now, store)
+    return f"waiting: the lease is {described(holder)}{'; ' * bool(advice)}{advice}"
 
 
-def _what_to_do(holder: Holder, now: datetime.datetime, store: Store) -> str:
+def _advise_on_clocks(holder: Holder, now: datetime.datetime, store: Store) -> str:
     """What helps against a clock that is ahead, without which the lease would be held for as long; "" elsewhere."""
     ahead_s = holder.ahead_s(now)
     if ahead_s <= CLOCKS_DIFFER_S:

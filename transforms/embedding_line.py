@@ -95,14 +95,14 @@ class EmbeddingLine:
         self._state = threading.Condition()
         self._decoded: collections.deque[_Decoded] = collections.deque()
         self._outcomes: list[PictureOutcome] = []
-        self._jobs_on_line = 0
-        self._jobs_before_model = 0
-        self._waiting_bytes = 0
+        self._jobs_on_line = self._jobs_before_model = self._waiting_bytes = 0
         self._flushing = False
         self._closed = False
         self._failure: BaseException | None = None
         self._over = threading.Event()
-        pause = pause or self._over.wait
+        self._start_threads(limits, pause or self._over.wait)
+
+    def _start_threads(self, limits: LineLimits, pause: Callable[[float], object]) -> None:
         parallel_decodes = limits.parallel_decodes or processors()
         self._fetching = Brake("fetches", limits.parallel_fetches, Reason.FETCH_ERROR, pause)
         self._decoding = Brake("decodes", parallel_decodes, Reason.TOO_MANY_PIXELS, pause)

@@ -159,8 +159,9 @@ def describe_run(
     Raises:
         StoreError: A shard was made by another encoder.
     """
-    _check_fingerprints(done, spec)
-    seconds = (now - datetime.datetime.fromisoformat(request.started_at)).total_seconds()
+    strangers = set(done.fingerprints) - {spec.fingerprint}
+    if strangers:
+        raise StoreError(f"expected embeddings of encoder {spec.fingerprint}, found {', '.join(sorted(strangers))} too")
     return SnapshotManifest(
         snapshot=request.snapshot,
         created_at=now.isoformat(timespec="seconds"),
@@ -170,20 +171,19 @@ def describe_run(
         counts=Counts(row_count, done.embedded, done.reused, done.rejected),
         rejected_by_reason=dict(done.rejected_by_reason),
         files=done.files,
-        timing={
-            "started_at": request.started_at,
-            "seconds": round(seconds, 3),
-            "pictures_per_s": round(done.embedded / seconds, 3) if seconds > 0 else 0.0,
-        },
+        timing=_describe_timing(request.started_at, now, done.embedded),
         versions=_versions(),
         work=dict(done.work),
     )
 
 
-def _check_fingerprints(done: RunCounts, spec: EncoderSpec) -> None:
-    strangers = set(done.fingerprints) - {spec.fingerprint}
-    if strangers:
-        raise StoreError(f"expected embeddings of encoder {spec.fingerprint}, found {', '.join(sorted(strangers))} too")
+def _describe_timing(started_at: str, now: datetime.datetime, embedded: int) -> dict[str, str | float]:
+    seconds = (now - datetime.datetime.fromisoformat(started_at)).total_seconds()
+    return {
+        "started_at": started_at,
+        "seconds": round(seconds, 3),
+        "pictures_per_s": round(embedded / seconds, 3) if seconds > 0 else 0.0,
+    }
 
 
 def _versions() -> dict[str, str]:

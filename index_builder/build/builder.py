@@ -144,8 +144,7 @@ def build_version(
     with Building(store, version, snapshot.manifest.snapshot):
         with local_folder(store, version_folder(version)) as folder:
             built = _build(store, snapshot, plan, version, folder, request, say, watch, run_shards or run_in_processes)
-            shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
-            store.remove_folder(f"{version_folder(version)}/{WORK_FOLDER}")
+            _remove_work(store, version, folder)
             say("writing the report")
             seconds = {"seconds": time.perf_counter() - began, **watch.seconds}
             manifest = _describe(snapshot, version, now, built, seconds)
@@ -221,6 +220,12 @@ def _build(
         watch=watch,
     )
     return build_trees(version_to_be, request.start_from, run_shards)
+
+
+def _remove_work(store: Store, version: str, folder: Path) -> None:
+    """Removes what only the building needed, here and where other machines left it in the store."""
+    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+    store.remove_folder(f"{version_folder(version)}/{WORK_FOLDER}")
 
 
 def run_in_processes(tasks: Sequence[ShardTask], workers: int) -> None:

@@ -53,18 +53,31 @@ class Drift:
     trivial: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Overlap:
+    """The neighbours of probes compared: `probes`, `overlap` (as `share`), `note` and `trivial` of a `Drift`."""
+
+    probes: int = 0
+    share: float | None = None
+    note: str = ""
+    trivial: bool = False
+
+
 def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k: int = 10, seed: int = 0) -> Drift:
     """Compares two versions: their image_ids, and the neighbours of pictures that both hold with the same content.
 
     Each probe is searched in each version with the embedding that the version's own snapshot holds for it, so that
-    versions of two encoders can be compared. Searches are those of a reader, approximate where the version is. Beside
-    the opened versions some 1.3 GB of hashed ids are in memory at most; ids are compared whole.
+    versions of two encoders can be compared. Of neighbours that tie with the k-th (copies of one picture) any is as
+    good as another; a probe with more of them than a search looks through is left out. Searches are those of a reader,
+    approximate where the version is: two versions of one snapshot, each at a recall of 0.95, overlap in somewhat less
+    than 1. Beside the opened versions, memory holds some 1.3 GB of hashed ids at most, less for fewer than 16,000,000
+    pictures; ids are compared whole, their hashes only find them.
 
     Args:
         store: Holds both versions.
         before: Name of the older, as a rule the published one.
         after: Name of the newer.
-        probes: Pictures to compare the neighbours of, or fewer where few are unchanged.
+        probes: Pictures to compare the neighbours of; fewer are found where few are unchanged.
         k: Neighbours of each.
         seed: Of the draw.
 
@@ -74,36 +87,35 @@ def measure_drift(store: Store, before: str, after: str, *, probes: int = 200, k
     """
     old, new = ComparedVersion(store, before), ComparedVersion(store, after)
     common = sum(old.count_of(block) for _, block in new.blocks())
-    vectors_before, vectors_after = old.manifest.vectors, new.manifest.vectors
-    trivial = min(vectors_before, vectors_after) < 2
-    used, overlap, note = _overlap(old, new, probes, k, seed) if common and not trivial else (0, None, "")
-    if not note and not used:
-        note = "a version of one picture has no neighbours" if trivial else "no picture is in both versions"
+    compared = _compare_neighbours(old, new, common, probes, k, seed)
     return Drift(
         before=before,
         after=after,
-        vectors_before=vectors_before,
-        vectors_after=vectors_after,
-        shrink=max(0.0, 1 - vectors_after / vectors_before),
-        gone=vectors_before - common,
-        added=vectors_after - common,
-        probes=used,
-        overlap=overlap,
+        vectors_before=old.manifest.vectors,
+        vectors_after=new.manifest.vectors,
+        shrink=max(0.0, 1 - new.manifest.vectors / old.manifest.vectors),
+        gone=old.manifest.vectors - common,
+        added=new.manifest.vectors - common,
+        probes=compared.probes,
+        overlap=compared.share,
         k=k,
-        note=note,
-        trivial=trivial or note == _ALL_TIE,
+        note=compared.note,
+        trivial=compared.trivial,
     )
 
 
-def _overlap(
-    old: ComparedVersion, new: ComparedVersion, probes: int, k: int, seed: int
-) -> tuple[int, float | None, str]:
-    """How many probes were compared, their mean overlap, and why there is none or how it came about.
+def _compare_neighbours(
+    old: ComparedVersion, new: ComparedVersion, common: int, probes: int, k: int, seed: int
+) -> _Overlap:
+    """The overlap of probes drawn from the `common` pictures, or why there can be none."""
+    if min(old.manifest.vectors, new.manifest.vectors) < 2:
+        return _Overlap(note="a version of one picture has no neighbours", trivial=True)
+    if not common:
+        return _Overlap(note="no picture is in both versions")
+    return _measure_overlap(old, new, probes, k, seed)
 
-    Of neighbours that tie with the k-th (copies of one picture) any is as good as another; a probe with more of them
-    than a search looks through is left out. Two versions of one snapshot, each at a recall of 0.95, overlap in somewhat
-    less than 1.
-    """
+
+def _measure_overlap(old: ComparedVersion, new: ComparedVersion, probes: int, k: int, seed: int) -> _Overlap:
     note = ""
     try:
         old_rows, new_rows = _draw_probes(old, new, probes, seed)
@@ -112,20 +124,20 @@ def _overlap(
         gone = "was pruned" if isinstance(error, UserError) else "is damaged"
         why = f"the snapshot of {old.manifest.version} {gone}: {error}"
         if old.manifest.encoder != new.manifest.encoder:
-            return 0, None, f"{why}, and the encoder is another: unchanged pictures cannot be told"
+            return _Overlap(note=f"{why}, and the encoder is another: unchanged pictures cannot be told")
         note = f"{why}; pictures are compared by what the index has of them"
         old_rows, new_rows = _draw_by_embedding(old, new, probes, seed)
         before = old.neighbours(old_rows, old.indexed(old_rows), k)
     except StoreError as error:
-        return 0, None, f"the snapshot of {old.manifest.version} is damaged: {error}"
+        return _Overlap(note=f"the snapshot of {old.manifest.version} is damaged: {error}")
     if not len(new_rows):
-        return 0, None, "no picture drawn is unchanged"
+        return _Overlap(note="no picture drawn is unchanged")
     after = new.neighbours(new_rows, new.embeddings(new_rows), k)
     pairs = zip(before, after, strict=True)
     shares = [_shared(one, other, k) for one, other in pairs if one.complete and other.complete]
     if not shares:
-        return 0, None, _ALL_TIE
-    return len(shares), float(np.mean(shares)), note
+        return _Overlap(note=_ALL_TIE, trivial=True)
+    return _Overlap(len(shares), float(np.mean(shares)), note)
 
 
 def _draw_by_embedding(old: ComparedVersion, new: ComparedVersion, probes: int, seed: int) -> tuple[Int64, Int64]:

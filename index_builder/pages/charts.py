@@ -113,16 +113,15 @@ def plot(
     colours = _colours(points)
     drawn = [*_grid(across, up, x, y)]
     if line:
-        path = " ".join(f"{across(point.x):.1f},{up(point.y):.1f}" for point in line)
-        drawn.append(element("polyline", points=path, class_="line"))
+        drawn.append(_polyline(line, across, up))
     if target:
         drawn += _target(target, up)
     # What is chosen must not lie below others.
     drawn += [_dot(point, across, up, colours) for point in sorted(points, key=lambda point: point.chosen)]
-    return join([_canvas(drawn), _legend(colours)])
+    return join([_svg(drawn), _legend(colours)])
 
 
-def _canvas(drawn: Sequence[Html]) -> Html:
+def _svg(drawn: Sequence[Html]) -> Html:
     return element(
         "svg",
         *drawn,
@@ -183,6 +182,11 @@ def _target(target: Target, up: _Scale) -> list[Html]:
         element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=here, y2=here, class_="target"),
         _text(_WIDTH - _RIGHT, here - 5, target.title, "end"),
     ]
+
+
+def _polyline(line: Sequence[Point], across: _Scale, up: _Scale) -> Html:
+    path = " ".join(f"{across(point.x):.1f},{up(point.y):.1f}" for point in line)
+    return element("polyline", points=path, class_="line")
 
 
 def _dot(point: Point, across: _Scale, up: _Scale, colours: dict[str, str]) -> Html:

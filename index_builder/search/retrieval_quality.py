@@ -135,9 +135,11 @@ def measure_retrieval(
     """Measures how well answers have their query's label.
 
     Args:
-        answers: For each of n queries the labels of its answers, best first; None for an answer without a label.
+        answers: For each of n queries the labels of its answers, best first; None for an answer without a label. What
+            is beyond k is not looked at, and there may be fewer.
         labels: n labels of the queries.
-        relevant_rows: n counts of the rows that a perfect search could find, the query's own not among them.
+        relevant_rows: n counts of the rows that a perfect search could find: those of the query's label, the query's
+            own row not among them.
         k: Answers to look at, from 1.
         resamples: Bootstrap samples; time grows with them, and the intervals' own noise shrinks.
         most_confusions: Confusions to list.
@@ -149,23 +151,19 @@ def measure_retrieval(
         ValueError: k below 1, lengths that differ, or more relevant answers than relevant rows.
     """
     relevant, totals = _relevant(answers, labels, relevant_rows, k)
-    counted = _counted(totals)
+    counted = _queries_with_relevant(totals)
     values = _values(relevant[counted], totals[counted], k)
     rng = np.random.default_rng(seed)
-    of_label: dict[str, list[int]] = collections.defaultdict(list)
-    for place, number in enumerate(counted.tolist()):
-        of_label[labels[number]].append(place)
     return Evaluation(
         k=k,
         overall=_quality(values, resamples, rng),
         without_relevant=len(labels) - len(counted),
-        per_label={label: _quality(values[of_label[label]], resamples, rng) for label in sorted(of_label)},
+        per_label=_quality_per_label(values, [labels[number] for number in counted], resamples, rng),
         confusions=_confusions(answers, labels, counted, most_confusions, most_examples),
     )
 
 
-def _counted(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Numbers of the queries that have something to find."""
+def _queries_with_relevant(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     counted = np.flatnonzero(totals > 0)
     if not len(counted):
         raise UserError(
@@ -223,6 +221,15 @@ def _quality(values: Float64, resamples: int, rng: np.random.Generator) -> Quali
     value = values.mean(axis=0)
     low, high = np.minimum(low, value), np.maximum(high, value)
     return Quality(count, *(Estimate(*map(float, parts)) for parts in zip(value, low, high, strict=True)))
+
+
+def _quality_per_label(
+    values: Float64, labels: Sequence[str], resamples: int, rng: np.random.Generator
+) -> dict[str, Quality]:
+    places: dict[str, list[int]] = collections.defaultdict(list)
+    for place, label in enumerate(labels):
+        places[label].append(place)
+    return {label: _quality(values[places[label]], resamples, rng) for label in sorted(places)}
 
 
 def _confusions(
