@@ -53,7 +53,7 @@ def embed_catalog(
     least_rows: int = 0,
     watch: WatchProgress = nobody_watches,
 ) -> SnapshotManifest:
-    """Embeds a catalog; where a snapshot it builds on turns out to be damaged, once more with one that is whole.
+    """As `run_pipeline`; where a snapshot that is built on turns out to be damaged, once more with one that is whole.
 
     Args:
         catalog_uri: What to embed.
@@ -63,14 +63,10 @@ def embed_catalog(
         least_rows: See SnapshotRequest.
         watch: Shows the progress of a run on this machine.
 
-    Returns:
-        As `run_pipeline`.
-
     Raises:
         UserError, GateRefused, StoreError: See `embed`.
     """
-    check_resource_hints(request)
-    parse_beam_flags(list(request.beam_flags))  # a flag that nobody knows is told before anything is read
+    _check_flags(request)  # what nobody knows is told before anything is read
     aside = setting_aside(store, LOG.warning)
     while True:
         snapshot, now = started_now()
@@ -79,9 +75,8 @@ def embed_catalog(
         source, previous, why_none = choose_encoder(request, store, store, aside)
         if why_none:
             LOG.info(why_none)
-        wanted = SnapshotRequest(
-            snapshot, catalog.uri, now.isoformat(), request.max_reject_ratio, only_if_changed, least_rows
-        )
+        began, most = now.isoformat(), request.max_reject_ratio
+        wanted = SnapshotRequest(snapshot, catalog.uri, began, most, only_if_changed, least_rows)
         try:
             return _embed(catalog, source, store, wanted, request, previous, watch)
         except StoreError:
@@ -158,14 +153,10 @@ def _resource_hints(request: EmbedChoices) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in hints if value)
 
 
-def check_resource_hints(request: EmbedChoices) -> None:
-    """Refuses hints that Beam does not understand.
-
-    Raises:
-        UserError: The message is Beam's.
-    """
+def _check_flags(request: EmbedChoices) -> None:
     from apache_beam.transforms.resources import parse_resource_hints
 
+    parse_beam_flags(list(request.beam_flags))
     try:
         parse_resource_hints(dict(_resource_hints(request)))
     except ValueError as error:

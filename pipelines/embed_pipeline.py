@@ -115,8 +115,6 @@ def run_pipeline(
     try:
         with shows(options.progress):
             state = pipeline.run().wait_until_finish()
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except Exception as error:
         raise StoreError(root_cause(str(error))) from error
     if state != PipelineState.DONE:

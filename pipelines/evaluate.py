@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fetch.trust import Trust
 from index_builder.pages import ConfusedPair, evaluation_html
-from index_builder.search import Evaluation, Searcher, measure_retrieval
+from index_builder.search import Evaluation, Searcher, measure_retrieval, shown_columns
 from pipelines.labelled_queries import LabelledQueries, labels_of, queries_from_catalog, queries_from_index
 from pipelines.requests import EvaluateRequest, Uri
 from pipelines.results import Lines, Result
@@ -140,8 +140,7 @@ def find_answers(searcher: Searcher, queries: LabelledQueries, labels: Sequence[
     for start in range(0, len(queries.vectors), _SEARCHED_AT_ONCE):
         here = slice(start, start + _SEARCHED_AT_ONCE)
         matches = searcher.search(queries.vectors[here], k + 1)
-        # Stable: all but the own row keep their order, and the own row, if it was found, comes last.
-        order = np.argsort(matches.rows == queries.own_rows[here, None], axis=1, kind="stable")[:, :k]
+        order = shown_columns(matches.rows == queries.own_rows[here, None], k)
         parts.append([np.take_along_axis(found, order, axis=1) for found in (matches.rows, matches.scores)])
     rows, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
     counts = collections.Counter(label for label in labels if label is not None)

@@ -50,7 +50,8 @@ def serve(options: ServeOptions, host: str, port: int, verbose: bool = False) ->
     """
     with contextlib.closing(_listen(host, port)) as listening, _runtime_folder(options) as options:
         start_logging(verbose)
-        LOG.info("starting", extra={"store": options.store_uri})
+        if version := current_version(Store(options.store_uri)):
+            LOG.info("opening", extra={"version": version, "store": options.store_uri})
         _raise_file_limit()
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(options.threads))
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

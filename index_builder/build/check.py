@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from index_builder.build.exact_neighbours import TIES, ExactSearch, Queries, recall
 from index_builder.build.measurement import RECALL_FILE
 from index_builder.build.snapshot_rows import SnapshotRows
-from index_builder.build.tuning import without_own
+from index_builder.search.own_rows import without_own
 from index_builder.search.searcher import Searcher
 from store.errors import GateRefused, UserError
 from store.index import version_folder

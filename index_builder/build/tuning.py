@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from index_builder.build.exact_neighbours import Queries, recall
 from index_builder.search.engine import Engine, Settings, TreeEngine
+from index_builder.search.own_rows import without_own
 from store.errors import UserError
 
 Float32 = npt.NDArray[np.float32]
@@ -74,12 +75,6 @@ class Trial:
 def answers(engine: Engine, queries: Queries, k: int) -> Int64:
     """int64[q, k]: the engine's answers to queries that are rows of it, each kept out of its own answer."""
     return without_own(engine.nearest(queries.vectors, k + 1)[0], queries.rows, k)
-
-
-def without_own(found: Int64, own: Int64, k: int) -> Int64:
-    """int64[q, k] of int64[q, k + 1] answers: each query's own row is left out, or else the last."""
-    keep = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(found, np.sort(keep, axis=1), 1)
 
 
 def try_settings(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_builder.search.engine import VECTORS_FILE, Engine, ExactEngine, Settings, TreeEngine, TreeShard
+from index_builder.search.own_rows import shown_columns
 from index_builder.search.rows import Hit, Rows
 from index_builder.search.version_files import open_version
 from store.errors import StoreError, UserError
@@ -76,7 +77,7 @@ class Matches:
         for number, of_one in enumerate(own):
             if of_one:
                 hidden[number] |= np.isin(self.rows[number], list(of_one))
-        order = np.argsort(hidden, axis=1, kind="stable")[:, :k]
+        order = shown_columns(hidden, k)
         rows, scores = np.where(hidden, -1, self.rows), np.where(hidden, np.float32(np.nan), self.scores)
         return Matches(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1), self._catalog)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.vectors import SyntheticCatalog
 from index_builder.build.exact_neighbours import ExactSearch, Queries, recall
-from index_builder.build.tuning import without_own
 from index_builder.search.engine import Engine
+from index_builder.search.own_rows import without_own
 from index_builder.search.searcher import Searcher
 from tests.index_builder.conftest import DIMENSION, ROWS, Indexed
 

@@ -229,7 +229,8 @@ def ask_version(port: int) -> str:
 def test_it_opens_then_listens_and_at_sigterm_finishes_what_it_has_begun(store):
     body = b'{"item_id": "sku-3", "k": 2}'
     with serve_command(store.uri, *VECTORS_ONLY) as server, Client(server.port) as client:
-        opened, listening = server.lines[:2]
+        opening, opened, listening = server.lines[:3]
+        assert (opening["event"], opening["version"]) == ("opening", store.versions[-1])
         assert (opened["event"], opened["version"], opened["vectors"]) == ("opened", store.versions[-1], 24)
         assert listening["event"] == "listening"
         assert listening["url"] == f"http://127.0.0.1:{server.port}"

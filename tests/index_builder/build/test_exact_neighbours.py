@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index_builder.build.exact_neighbours import ExactSearch, Queries, recall
-from index_builder.build.tuning import without_own
+from index_builder.search.own_rows import without_own
 
 
 @given(seed=st.integers(0, 1000), rows=st.integers(2, 80), k=st.integers(1, 12), cut=st.integers(0, 80))
