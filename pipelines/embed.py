@@ -9,12 +9,12 @@ from pathlib import Path
 
 from encoder.decode import DecodeOptions
 from pipelines.beam_flags import parse_beam_flags
-from pipelines.embed_pipeline import WatchProgress, nobody_watches, run_pipeline
+from pipelines.embed_pipeline import OnMetrics, WatchProgress, nobody_watches, run_pipeline
 from pipelines.log import LOG
 from pipelines.open_catalog import open_named_catalog
 from pipelines.prepare_encoder import choose_encoder
 from pipelines.requests import EmbedChoices, EmbedRequest, ReindexRequest, Uri
-from pipelines.results import Snapshot
+from pipelines.results import BeamMetrics, Snapshot
 from pipelines.trust import why_not_allowed
 from store.damage import is_rotten, setting_aside
 from store.errors import StoreError, UserError
@@ -41,7 +41,9 @@ def embed(request: EmbedRequest, *, watch: WatchProgress = nobody_watches) -> Sn
         StoreError: The run failed.
     """
     store = Store(os.fspath(request.store))
-    return Snapshot.of(store, embed_catalog(request.catalog, request, store, watch=watch))
+    metrics: BeamMetrics = {}
+    manifest = embed_catalog(request.catalog, request, store, watch=watch, on_metrics=metrics.update)
+    return Snapshot.of(store, manifest, metrics)
 
 
 def embed_catalog(
@@ -52,6 +54,7 @@ def embed_catalog(
     only_if_changed: bool = False,
     least_rows: int = 0,
     watch: WatchProgress = nobody_watches,
+    on_metrics: OnMetrics = lambda _: None,
 ) -> SnapshotManifest:
     """As `run_pipeline`; where a snapshot that is built on turns out to be damaged, once more with one that is whole.
 
@@ -62,6 +65,7 @@ def embed_catalog(
         only_if_changed: See SnapshotRequest.
         least_rows: See SnapshotRequest.
         watch: Shows the progress of a run on this machine.
+        on_metrics: See `run_pipeline`.
 
     Raises:
         UserError, GateRefused, StoreError: See `embed`.
@@ -78,7 +82,7 @@ def embed_catalog(
         began, most = now.isoformat(), request.max_reject_ratio
         wanted = SnapshotRequest(snapshot, catalog.uri, began, most, only_if_changed, least_rows)
         try:
-            return _embed(catalog, source, store, wanted, request, previous, watch)
+            return _embed(catalog, source, store, wanted, request, previous, watch, on_metrics)
         except StoreError:
             if previous is None or not is_rotten(store, previous.name, aside):
                 raise  # else once more, with what is whole
@@ -92,12 +96,13 @@ def _embed(
     choices: EmbedChoices,
     previous: PreviousSnapshot | None,
     watch: WatchProgress,
+    on_metrics: OnMetrics,
 ) -> SnapshotManifest:
     """Runs the pipeline, its progress in a file of its own, and says what the catalog may not name."""
     beam_options = parse_beam_flags(list(choices.beam_flags))
     with tempfile.TemporaryDirectory(prefix="shelfmark-") as scratch:
         options = embed_options(choices, catalog, source, previous, new_progress(scratch))
-        manifest = run_pipeline(catalog, source, store, wanted, options, beam_options, watch)
+        manifest = run_pipeline(catalog, source, store, wanted, options, beam_options, watch, on_metrics)
     if why := why_not_allowed(manifest.rejected_by_reason):
         LOG.warning(why)
     return manifest

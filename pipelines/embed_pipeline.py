@@ -23,6 +23,7 @@ from store.snapshot import (
     read_manifest,
     snapshot_folder,
 )
+from transforms.beam_metrics import reported_metrics
 from transforms.catalog import Catalog, ReadCatalog
 from transforms.compare import CompareRows
 from transforms.copies import CopyReused
@@ -34,6 +35,9 @@ from transforms.snapshot import CommitSnapshot, SnapshotRequest, SumTallies, Ver
 
 WatchProgress = Callable[[ProgressFile], AbstractContextManager[object]]
 """Shows what a progress file says while its `with` block runs."""
+
+
+OnMetrics = Callable[[dict[str, "int | dict[str, float]"]], object]
 
 
 def nobody_watches(progress: ProgressFile) -> AbstractContextManager[object]:
@@ -89,6 +93,7 @@ def run_pipeline(
     options: EmbedOptions,
     beam_options: PipelineOptions,
     watch: WatchProgress = nobody_watches,
+    on_metrics: OnMetrics = lambda _: None,
 ) -> SnapshotManifest:
     """Runs the pipeline to its end and reads what it committed.
 
@@ -100,6 +105,7 @@ def run_pipeline(
         options: How pictures are fetched, decoded, embedded.
         beam_options: Of Beam; with the runner.
         watch: Shows the progress of a run on this machine.
+        on_metrics: Told what the runner reports of `transforms.beam_metrics`.
 
     Returns:
         The new snapshot's manifest. Where the request wants a snapshot only for a change and there is none: what the
@@ -114,11 +120,13 @@ def run_pipeline(
     shows = watch if is_local(beam_options) else nobody_watches
     try:
         with shows(options.progress):
-            state = pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            state = result.wait_until_finish()
     except Exception as error:
         raise StoreError(root_cause(str(error))) from error
     if state != PipelineState.DONE:
         raise StoreError(f"the pipeline ended {state}; {_committed_so_far(store, request)}")
+    on_metrics(reported_metrics(result))
     return _outcome(store, request)
 
 

@@ -16,6 +16,7 @@ from store.runs import RunRecord
 from store.snapshot import SnapshotManifest, snapshot_folder
 
 Lines = list[tuple[str, str]]
+BeamMetrics = dict[str, "int | dict[str, float]"]
 
 _NAME_WIDTH = 14
 
@@ -46,15 +47,17 @@ class Snapshot(Result):
     Attributes:
         path: Where it lies.
         manifest: What it says of itself.
+        beam_metrics: What the runner reports of the run, see `transforms.beam_metrics`; empty where it reports nothing.
     """
 
     path: str
     manifest: SnapshotManifest
+    beam_metrics: BeamMetrics = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, store: Store, manifest: SnapshotManifest) -> Snapshot:
+    def of(cls, store: Store, manifest: SnapshotManifest, beam_metrics: BeamMetrics | None = None) -> Snapshot:
         """A snapshot of a store."""
-        return cls(store.full_path(snapshot_folder(manifest.snapshot)), manifest)
+        return cls(store.full_path(snapshot_folder(manifest.snapshot)), manifest, beam_metrics or {})
 
     @property
     def name(self) -> str:
@@ -62,8 +65,9 @@ class Snapshot(Result):
         return self.manifest.snapshot
 
     def to_dict(self) -> dict[str, Any]:
-        """The manifest, and where the snapshot lies."""
-        return {"path": self.path, **json.loads(self.manifest.to_json())}
+        """The manifest, where the snapshot lies, and what the runner reports."""
+        document = {"path": self.path, **json.loads(self.manifest.to_json())}
+        return {**document, "beam_metrics": dict(self.beam_metrics)} if self.beam_metrics else document
 
     def summary(self) -> Lines:
         """Rows, embedded, rejected by reason, pictures/s, bytes, where the snapshot is."""

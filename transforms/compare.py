@@ -13,6 +13,7 @@ from fetch.policy import FetchPolicy
 from fetch.source_version import is_told_by_source
 from fetch.uris import catalog_base, resolve_uri
 from store.rejects import Reason, Rejected
+from transforms import beam_metrics
 from transforms.catalog import Catalog
 from transforms.previous import PreviousRow, PreviousSnapshot, ReadPrevious, ReadStale, StaleMark, describe
 from transforms.progress import ProgressFile
@@ -143,6 +144,7 @@ def _compare_bucket(
             known = _askable_version(row, previous, same_base)
             yield beam.pvalue.TaggedOutput(CompareRows.TASKS, Task(row, previous, known))
     progress.record(reused=work["unchanged"])
+    beam_metrics.count_reused(work["unchanged"])
     yield beam.pvalue.TaggedOutput(CompareRows.TALLIES, RunCounts(reused=work["unchanged"], work=dict(work)))
 
 

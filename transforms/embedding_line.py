@@ -17,6 +17,7 @@ from store.machine import processors
 from store.rejects import Reason, Rejected
 from store.shortage import shortage_of
 from transforms.brake import Brake
+from transforms.measured import Measured
 from transforms.picture_outcomes import (
     EmbeddedPicture,
     PictureJob,
@@ -59,6 +60,10 @@ class EmbeddingLine:
     the line, so its memory does not grow with the catalog. The model is loaded for the first picture that needs it.
 
     `push`, `flush` and `close` belong to one thread.
+
+    Attributes:
+        measured: fetch_ms, decode_ms and bytes_fetched of each picture, encode_ms, batch_pictures and
+            batch_fill_percent of each batch; for the caller to take.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class EmbeddingLine:
         Raises:
             ShortageError: Not even one thread of each kind can be started.
         """
+        self.measured = Measured()
         self._fetch = fetch
         self._decode = decode
         self._load_encoder = load_encoder
@@ -185,10 +191,12 @@ class EmbeddingLine:
             self._state.notify_all()
 
     def _fetch_one(self, job: PictureJob) -> None:
-        fetched = self._fetching.run(lambda: self._fetch(job.image_uri, job.known_version))
+        with self.measured.time("fetch_ms"):
+            fetched = self._fetching.run(lambda: self._fetch(job.image_uri, job.known_version))
         if fetched is None:
             self._finish([Unchanged(job)], before_model=1)
             return
+        self.measured.note("bytes_fetched", len(fetched.data))
         with self._state:
             self._waiting_bytes += len(fetched.data)
             if self._closed:
@@ -203,7 +211,8 @@ class EmbeddingLine:
                 self._keep(digest, fetched.data)
                 self._finish([SameContent(job, fetched.source_version, digest, place)], before_model=1)
                 return
-            picture = self._decoding.run(lambda: self._decode(fetched.data))
+            with self.measured.time("decode_ms"):
+                picture = self._decoding.run(lambda: self._decode(fetched.data))
             decoded = _Decoded(job, fetched.source_version, picture, digest)
             self._keep(digest, fetched.data)
         finally:
@@ -231,9 +240,16 @@ class EmbeddingLine:
                 self._batch_size = encoder.batch_size
                 self._state.notify_all()
             while batch := self._next_batch():
-                self._finish(_encode_decoded(encoder, batch), before_model=0)
+                self._finish(self._encode(encoder, batch), before_model=0)
         except BaseException as error:
             self._fail(error)
+
+    def _encode(self, encoder: Encoder, batch: list[_Decoded]) -> list[PictureOutcome]:
+        with self.measured.time("encode_ms"):
+            outcomes = _encode_decoded(encoder, batch)
+        self.measured.note("batch_pictures", len(batch))
+        self.measured.note("batch_fill_percent", round(100 * len(batch) / encoder.batch_size))
+        return outcomes
 
     def _next_batch(self) -> list[_Decoded]:
         """A batch that is due; none once the line is closed."""

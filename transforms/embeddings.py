@@ -24,6 +24,7 @@ from store.location import Store
 from store.rejects import Rejected
 from store.snapshot import MAX_STALE_RUNS
 from store.thumbnails import has_thumbnail, write_thumbnail
+from transforms import beam_metrics
 from transforms.embedding_line import EmbeddingLine, LineLimits
 from transforms.known_contents import KnownContents
 from transforms.picture_outcomes import PictureJob, PictureOutcome
@@ -170,6 +171,7 @@ class _EmbedShards(beam.DoFn):
             under_way.waiting += 1
             for outcome in line.push(job):
                 yield from self._collect(outcome)
+        beam_metrics.record(line.measured.take())
         under_way.complete = True
         yield from _close_if_finished(under_way)
 
@@ -179,6 +181,7 @@ class _EmbedShards(beam.DoFn):
         for outcome in self._line.flush():
             for result in self._collect(outcome):
                 yield beam.pvalue.TaggedOutput(result.tag, GlobalWindows.windowed_value(result.value))
+        beam_metrics.record(self._line.measured.take())
 
     def teardown(self) -> None:
         self._drop_unfinished()
@@ -228,6 +231,7 @@ class _EmbedShards(beam.DoFn):
         self, ending: RowOutcome, task: Task, shard: _ShardInProgress, outcome: PictureOutcome | None = None
     ) -> None:
         shard.files.add(ending, task, outcome)
+        beam_metrics.count_outcome(ending)
         self._options.progress.record(
             embedded=int(isinstance(ending, EmbeddedRow)),
             reused=int(isinstance(ending, Reuse)),
