@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Fields = ParamSpec("Fields")
 Request = TypeVar("Request")
@@ -28,6 +29,20 @@ def of_fields(request: Callable[Fields, Request], act: Callable[[Request], Resul
     with_fields.__signature__ = inspect.signature(request).replace(  # type: ignore[attr-defined]
         return_annotation=returned
     )
-    fields = f"Takes the fields of {request.__name__}:\n\n{inspect.getdoc(request)}"
-    with_fields.__doc__ = f"{inspect.getdoc(act)}\n\n{fields}"
+    with_fields.__doc__ = _docstring(request, act)
     return with_fields
+
+
+def _docstring(request: Any, act: Callable[..., object]) -> str:
+    """What `act` does and raises, and between them every field, those that the request inherits included."""
+    said = [part for part in str(inspect.getdoc(act)).split("\n\n") if not part.startswith("Args:")]
+    fields = [
+        line
+        for kind in request.__mro__
+        if dataclasses.is_dataclass(kind)
+        for part in str(inspect.getdoc(kind)).split("\n\n")
+        if part.startswith("Attributes:")
+        for line in part.splitlines()[1:]
+    ]
+    takes = f"Takes the fields of {request.__name__}:\n" + "\n".join(fields)
+    return "\n\n".join([said[0], takes, *said[1:]])

@@ -73,7 +73,10 @@ def test_type_checkers_are_told_every_name():
 def test_a_function_takes_the_fields_of_its_request(function, request_type):
     taken = inspect.signature(getattr(shelfmark, function)).parameters
     assert taken == inspect.signature(getattr(shelfmark, request_type)).parameters
-    assert f"Takes the fields of {request_type}" in str(inspect.getdoc(getattr(shelfmark, function)))
+    said = str(inspect.getdoc(getattr(shelfmark, function)))
+    assert f"Takes the fields of {request_type}" in said
+    assert [name for name in taken if f"    {name}: " not in said] == [], "every field is explained"
+    assert "request:" not in said
 
 
 def test_a_mistake_is_an_error_of_the_front_door(tmp_path):
