@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from serving.problem import Problem
-from serving.search_request import (
-    parse_size,
-)
+from serving.search_request import parse_size
 
 
 def size_of(*pairs: tuple[str, str]) -> int:
