@@ -13,17 +13,10 @@ import pytest
 
 from serving import uploads
 from tests.support.hostile import hostile_files
+from tests.support.in_threads import in_threads
 from tests.support.problems import check_problem
-from tests.support.serving import (
-    Client,
-    Running,
-    ServedStore,
-    ServeProcess,
-    in_threads,
-    multipart,
-    query_picture,
-    serve_apart,
-)
+from tests.support.serve_process import ServeProcess, serve_apart
+from tests.support.serving import Client, Running, ServedStore, multipart, query_picture
 
 MUTATIONS = int(os.environ.get("SHELFMARK_FUZZ_MUTATIONS", "1500"))
 GROWTH_LIMIT_BYTES = 300 << 20

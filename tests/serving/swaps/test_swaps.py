@@ -18,6 +18,7 @@ import pytest
 
 from serving.options import ServeOptions
 from store.location import Store
+from tests.support.serve_process import serve_command
 from tests.support.serving import (
     EDITION,
     ODD_ID,
@@ -29,7 +30,6 @@ from tests.support.serving import (
     query_vector,
     quoted,
     running,
-    serve_command,
 )
 from tests.support.versions import publish_now
 
