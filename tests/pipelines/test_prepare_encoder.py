@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from encoder.source import fetch_weights
+from pipelines.log import LOG
 from pipelines.prepare_encoder import choose_encoder
 from pipelines.requests import EmbedRequest, ReindexRequest
 from store.damage import ignore
@@ -23,7 +24,8 @@ def chosen(request, small, scratch):
     return source, previous.name if previous else None, why_none
 
 
-def test_a_reindexing_run_goes_on_with_the_stores_encoder(small, tmp_path, caplog):
+def test_a_reindexing_run_goes_on_with_the_stores_encoder(small, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(LOG, "propagate", True)  # a command that ran before may have turned it off
     source, previous, why_none = chosen(ReindexRequest("c", small.uri), small, tmp_path)
     assert source.spec.to_manifest() == small.encoder
     assert (source.precision, previous, why_none) == ("float32", small.manifest.snapshot, "")

@@ -21,7 +21,7 @@ from store.location import Store
 from store.publication import read_current
 from store.runs import read_runs
 from store.snapshot import list_snapshots, read_manifest
-from tests.pipelines.test_incremental import draw, put
+from tests.support.drawn_catalog import draw, put
 from tests.support.killed import killed_before, run_alone, steps_of
 from tests.support.small_embed import embed_again, rows_of, write_catalog
 from tests.support.small_reindex import REQUEST, check_published, new_run, reindex

@@ -8,8 +8,8 @@ from pipelines import reindex_plan
 from pipelines.requests import ReindexRequest
 from store.errors import UserError
 from store.snapshot import list_snapshots, read_manifest
-from tests.pipelines.test_incremental import draw, put
 from tests.support.changing_server import ChangingServer
+from tests.support.drawn_catalog import draw, put
 from tests.support.http_server import jpeg
 from tests.support.small_embed import SOURCE, write_catalog
 from tests.support.small_reindex import reindex

@@ -16,7 +16,7 @@ from store.index import list_versions
 from store.location import Store
 from store.publication import publish, read_current
 from store.snapshot import Counts, list_snapshots, read_manifest
-from tests.pipelines.test_incremental import draw, put
+from tests.support.drawn_catalog import draw, put
 from tests.support.small_embed import embed_again, write_catalog
 from tests.support.small_reindex import REQUEST, check_published, new_run, reindex
 from tests.support.versions import add_snapshot, add_version, name_of, publish_now

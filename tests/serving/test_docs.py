@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.main import main
-from tests.support.serving import ServeProcess, serve_command
+from tests.support.serve_process import ServeProcess, serve_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "serving.md"

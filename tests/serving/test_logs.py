@@ -15,13 +15,13 @@ import pytest
 from serving.logs import LOG, JsonFormatter, log_request, start_logging
 from tests.support.killed import ROOT
 
-UVICORN = logging.getLogger("uvicorn")
+OURS, UVICORN = logging.getLogger("shelfmark"), logging.getLogger("uvicorn")
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     """Leaves the loggers as they were."""
-    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in (LOG, UVICORN)]
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in (OURS, LOG, UVICORN)]
     yield
     for logger, handlers, level, propagate in before:
         logger.handlers[:] = handlers

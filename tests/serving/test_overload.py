@@ -14,7 +14,8 @@ import pytest
 
 from serving.options import UNCOUNTED_BYTES, ServeOptions
 from tests.support.fakes import FakeEncoder
-from tests.support.serving import Answer, Client, Running, ServedStore, in_threads, query_picture, query_vector, running
+from tests.support.in_threads import in_threads
+from tests.support.serving import Answer, Client, Running, ServedStore, query_picture, query_vector, running
 
 BATCH, HOLD_S = 4, 0.05
 MAX_PICTURES, MAX_QUERIES, MAX_UPLOADS_BYTES = 8, 4, 1 << 20

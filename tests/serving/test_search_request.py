@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,7 +25,6 @@ from serving.search_request import (
     parse_document,
     parse_options,
     parse_search,
-    parse_size,
 )
 from serving.uploads import Forms
 from tests.support.serving import multipart
@@ -286,29 +284,3 @@ def test_vectors_may_come_in_both_forms_and_as_many_as_there_may_be():
 def test_a_vector_of_no_numbers_is_left_to_who_knows_the_index():
     for body in (b'{"vector": []}', b'{"vector": ""}'):
         assert [len(vector) for vector in parse_document(body)[1]] == [0]
-
-
-def size_of(*pairs: tuple[str, str]) -> int:
-    return parse_size(pairs, (160, 320))
-
-
-def test_a_size_is_one_of_a_few():
-    assert (size_of(), size_of(("size", "160")), size_of(("size", "320"))) == (160, 160, 320)
-
-
-@pytest.mark.parametrize(
-    "pairs",
-    [
-        [("size", "")],
-        [("size", "161")],
-        [("size", "0160")],
-        [("size", " 160")],
-        [("width", "160")],
-        [("size", "160"), ("size", "320")],
-        [("size", "160"), ("v", "1")],
-    ],
-)
-def test_another_size_is_refused(pairs: Sequence[tuple[str, str]]):
-    with pytest.raises(Problem, match=r"^expected size=160\|320, found ") as problem:
-        size_of(*pairs)
-    assert problem.value.status == 422

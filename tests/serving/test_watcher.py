@@ -3,97 +3,15 @@
 from __future__ import annotations
 
 import gc
-import logging
-import threading
 import time
-import types
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
-from serving.logs import LOG
-from serving.published import ServedVersion
 from serving.watcher import RefusedVersion, Watcher
 from store.errors import StoreError, UserError
-from tests.support.fake_time import FakeTime
-from tests.support.versions import name_of, version_manifest
-
-POLL_S = 10.0
-ONE, TWO, THREE = name_of(1), name_of(2), name_of(3)
-
-
-def published(name: str) -> ServedVersion:
-    """A version without an index."""
-    day = int(name[6:8])
-    pictures: Any = None
-    searcher: Any = types.SimpleNamespace(version=name, manifest=version_manifest(day, day, 0.97))
-    return ServedVersion(searcher, None, [], pictures, 0.5)
-
-
-class Publications:
-    """What CURRENT names, and what opening a version leads to."""
-
-    def __init__(self) -> None:
-        self.current: str | Exception | None = ONE
-        self.broken: dict[str, Exception] = {}
-        self.opened: list[str] = []
-        self.event = threading.Event()
-
-    def read(self) -> str | None:
-        if isinstance(self.current, Exception):
-            raise self.current
-        return self.current
-
-    def open(self, version: str, before: ServedVersion) -> ServedVersion:
-        assert before.version != version
-        self.opened.append(version)
-        self.event.set()
-        if version in self.broken:
-            raise self.broken[version]
-        return published(version)
-
-
-class Log(logging.Handler):
-    """Keeps the server's own messages."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    def events(self) -> list[str]:
-        return [record.getMessage() for record in self.records]
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    handler, level = Log(), LOG.level
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
-    yield handler
-    LOG.removeHandler(handler)
-    LOG.setLevel(level)
-
-
-@pytest.fixture
-def publications() -> Publications:
-    return Publications()
-
-
-@pytest.fixture
-def fake_time() -> FakeTime:
-    return FakeTime()
-
-
-@pytest.fixture
-def watcher(publications: Publications, fake_time: FakeTime) -> Watcher:
-    """One that looks only when a test says so."""
-    return Watcher(published(ONE), publications.read, publications.open, poll_interval_s=POLL_S, clock=fake_time.clock)
+from tests.support.publications import ONE, POLL_S, THREE, TWO, published
 
 
 def sample(name: str, **labels: str) -> float:
@@ -263,81 +181,3 @@ def test_the_old_version_goes_with_the_last_request_that_holds_it(watcher, publi
         gc.enable()
     assert vars(log.records[-1])["version"] == ONE
     assert log.events() == ["opened", "closed"]
-
-
-def watching(publications: Publications, **options: Any) -> Watcher:
-    return Watcher(published(ONE), publications.read, publications.open, **options)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < end_s, "it never came to hold"
-        time.sleep(0.001)
-
-
-def test_it_looks_by_itself_and_stops_when_told(publications):
-    watcher = watching(publications, poll_interval_s=0.005)
-    watcher.start()
-    publications.current = TWO
-    until(lambda: watcher.current.version == TWO)
-    watcher.stop()
-    assert watcher.current.version == TWO
-    assert not [thread for thread in threading.enumerate() if thread.name == "watch"]
-
-
-def test_between_its_times_it_does_not_look(publications, fake_time, tmp_path):
-    looks = threading.Semaphore(0)
-
-    def clock() -> float:
-        looks.release()  # the thread asks for the time at every turn
-        return fake_time.now_s
-
-    reads: list[float] = []
-
-    def read() -> str:
-        reads.append(fake_time.now_s)
-        return ONE
-
-    watcher = Watcher(
-        published(ONE), read, publications.open, poll_interval_s=0.005, sign=tmp_path / "sign", clock=clock
-    )
-    watcher.start()
-    for _ in range(5):
-        assert looks.acquire(timeout=120)
-    assert reads == []
-    fake_time.now_s += 0.005
-    until(lambda: bool(reads))
-    watcher.stop()
-
-
-def test_told_in_one_process_the_watchers_of_the_others_look_as_well(publications, tmp_path):
-    sign = tmp_path / "reload"
-    stopped = FakeTime()  # the time to look by themselves never comes
-    others = [watching(publications, poll_interval_s=0.01, sign=sign, clock=stopped.clock) for _ in range(2)]
-    for other in others:
-        other.start()
-    told = watching(publications, poll_interval_s=0.01, sign=sign, clock=stopped.clock)
-
-    def tell_until(holds: Callable[[Watcher], bool]) -> None:
-        """Again and again: a file's time moves in steps, and a thread that has just begun may not know it yet."""
-
-        def have_heard() -> bool:
-            told.reload()
-            return all(map(holds, others))
-
-        until(have_heard)
-
-    try:
-        publications.current = TWO
-        assert told.reload()
-        tell_until(lambda other: other.current.version == TWO)
-        publications.current = THREE
-        publications.broken[THREE] = StoreError("damaged")
-        assert not told.reload()
-        tell_until(lambda other: other.refused is not None)
-        publications.broken.clear()
-        tell_until(lambda other: other.current.version == THREE)  # though its time had not come
-    finally:
-        for other in others:
-            other.stop()

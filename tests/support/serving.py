@@ -7,14 +7,12 @@ import dataclasses
 import functools
 import http.client
 import json
-import queue
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -285,78 +283,6 @@ def query_picture() -> bytes:
 def query_vector(seed: int = 0) -> list[float]:
     """As long as the fake encoder's embeddings."""
     return np.random.default_rng(seed).random(FAKE_DIM).tolist()
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Runs `work` in threads and raises what the first of them raised."""
-    errors: queue.Queue[BaseException] = queue.Queue()
-
-    def run(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            errors.put(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if not errors.empty():
-        raise errors.get()
-
-
-@dataclasses.dataclass(frozen=True)
-class ServeProcess:
-    """A server in a process of its own.
-
-    Attributes:
-        port: On 127.0.0.1.
-        process: The process.
-        lines: What it logs, documents as they come.
-    """
-
-    port: int
-    process: subprocess.Popen[str]
-    lines: list[dict[str, Any]]
-
-
-def serve_command(store: str, *flags: str) -> contextlib.AbstractContextManager[ServeProcess]:
-    """Runs `shelfmark serve` until the block ends, then tells it to stop and waits for it."""
-    return _process("pipelines.cli.main", "serve", "--store", store, "--port", "0", *flags)
-
-
-def serve_apart(store: str) -> contextlib.AbstractContextManager[ServeProcess]:
-    """What `running` serves, with the usual limits, in a process of its own."""
-    return _process("tests.support.serving", store)
-
-
-@contextlib.contextmanager
-def _process(*arguments: str) -> Iterator[ServeProcess]:
-    command = [sys.executable, "-m", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines: list[dict[str, Any]] = []
-        ports: queue.Queue[int] = queue.Queue()
-        reader = threading.Thread(target=_read_lines, args=(process.stderr, lines, ports))
-        reader.start()
-        try:
-            port = ports.get(timeout=120)
-            assert port, lines
-            yield ServeProcess(port, process, lines)
-        finally:
-            process.terminate()
-            reader.join(60)
-
-
-def _read_lines(stream: Any, lines: list[dict[str, Any]], ports: queue.Queue[int]) -> None:
-    """Notes log lines, and the port once it is told; 0 where the process ends without."""
-    for line in stream:
-        document = json.loads(line) if line.startswith("{") else {"event": line.strip()}
-        lines.append(document)
-        if document["event"] == "listening":
-            ports.put(int(document["url"].rsplit(":", 1)[1]))
-    ports.put(0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pipelines.embed_pipeline import run_pipeline
 from pipelines.requests import EmbedRequest
 from pipelines.results import BeamMetrics
 from store.location import Store
-from tests.pipelines.test_incremental import draw, put
+from tests.support.drawn_catalog import draw, put
 from tests.support.fakes import FakeEncoderSource
 from tests.support.small_embed import embed_again, write_catalog
 from transforms.beam_metrics import reported_metrics

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import errno
 import hashlib
 import pickle
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,43 +11,20 @@ from hypothesis import strategies as st
 
 from encoder.decode import Picture
 from fetch.source_version import Fetched
-from store.errors import StoreError
 from store.rejects import Reason, Rejected
-from store.shortage import ShortageError
+from tests.support.embedding_line import LIMITS, decode_number, fetch_number, run_line
 from tests.support.fakes import FakeEncoder
-from transforms import embedding_line as module
-from transforms.brake import Brake
 from transforms.embedding_line import EmbeddingLine, LineLimits
 from transforms.picture_outcomes import EmbeddedPicture, PictureJob, RefusedPicture, SameContent, Unchanged
-
-LIMITS = LineLimits(parallel_fetches=4, parallel_decodes=2, max_waiting_bytes=1000)
-
-
-def _fetch(uri: str, known: str) -> Fetched | None:
-    if int(uri) % 7 == 3:
-        raise Rejected(Reason.NOT_FOUND, uri)
-    return None if known else Fetched(uri.encode(), "v" + uri)
-
-
-def _decode(data: bytes) -> Picture:
-    number = int(data)
-    if number % 5 == 4:
-        raise Rejected(Reason.NOT_AN_IMAGE, str(number))
-    return Picture(np.full((4, 4, 3), number % 256, np.uint8), number, 2)
-
-
-def _run(line: EmbeddingLine, rows: range) -> list:
-    outcomes = [outcome for index in rows for outcome in line.push(PictureJob(str(index)))]
-    return outcomes + list(line.flush())
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 90), st.integers(1, 9))
 def test_every_row_comes_off_the_line_once(count, batch_size):
     encoder = FakeEncoder(batch_size)
-    line = EmbeddingLine(_fetch, _decode, lambda: encoder, LIMITS)
+    line = EmbeddingLine(fetch_number, decode_number, lambda: encoder, LIMITS)
     try:
-        outcomes = _run(line, range(count))
+        outcomes = run_line(line, range(count))
     finally:
         line.close()
     assert sorted(int(outcome.job.image_uri) for outcome in outcomes) == list(range(count))
@@ -69,21 +44,21 @@ def test_every_row_comes_off_the_line_once(count, batch_size):
 
 
 def test_the_line_can_be_used_again_after_a_flush():
-    line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS)
+    line = EmbeddingLine(fetch_number, decode_number, lambda: FakeEncoder(4), LIMITS)
     try:
-        assert len(_run(line, range(10))) == 10
-        assert len(_run(line, range(10, 31))) == 21
+        assert len(run_line(line, range(10))) == 10
+        assert len(run_line(line, range(10, 31))) == 21
     finally:
         line.close()
 
 
 def test_decodes_are_as_many_as_the_processors_where_the_line_is_started(monkeypatch):
     limits = pickle.loads(pickle.dumps(LineLimits()))  # made by the launcher, and sent to a worker
-    monkeypatch.setattr(module, "processors", lambda: 3)
+    monkeypatch.setattr("transforms.embedding_line.processors", lambda: 3)
     for asked, decodes in ((limits, 3), (LineLimits(parallel_decodes=5), 5)):
-        line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), asked)
+        line = EmbeddingLine(fetch_number, decode_number, lambda: FakeEncoder(4), asked)
         try:
-            assert len(_run(line, range(10))) == 10
+            assert len(run_line(line, range(10))) == 10
         finally:
             line.close()
         assert line._decoding.allowed == line._decoders._max_workers == decodes
@@ -107,7 +82,7 @@ def test_rows_on_the_line_are_bounded():
 
     line = EmbeddingLine(fetch, decode, lambda: FakeEncoder(4), LIMITS)
     try:
-        assert len(_run(line, range(200))) == 200
+        assert len(run_line(line, range(200))) == 200
     finally:
         line.close()
     # 1000 waiting bytes are 3 pictures; those whose fetch was under way when the limit was met come on top.
@@ -154,9 +129,9 @@ def test_features_without_a_direction_are_refused(value):
             features[0] = value
             return features
 
-    line = EmbeddingLine(lambda uri, known: Fetched(b"0", ""), _decode, lambda: Broken(3), LIMITS)
+    line = EmbeddingLine(lambda uri, known: Fetched(b"0", ""), decode_number, lambda: Broken(3), LIMITS)
     try:
-        outcomes = _run(line, range(3))
+        outcomes = run_line(line, range(3))
     finally:
         line.close()
     assert sorted(isinstance(outcome, RefusedPicture) for outcome in outcomes) == [False, False, True]
@@ -172,14 +147,14 @@ def test_a_bug_anywhere_ends_the_run_and_not_the_wait(broken):
     if broken == "encode":
         encoder.encode = fail  # type: ignore[method-assign,assignment]
     line = EmbeddingLine(
-        fail if broken == "fetch" else _fetch,
-        fail if broken == "decode" else _decode,  # type: ignore[arg-type]
+        fail if broken == "fetch" else fetch_number,
+        fail if broken == "decode" else decode_number,  # type: ignore[arg-type]
         fail if broken == "load" else lambda: encoder,  # type: ignore[arg-type]
         LIMITS,
     )
     try:
         with pytest.raises(ZeroDivisionError, match=broken):
-            _run(line, range(50))
+            run_line(line, range(50))
     finally:
         line.close()
 
@@ -191,7 +166,7 @@ def test_no_model_is_loaded_for_what_is_known():
     def find_known(digest: str) -> int | None:
         return int(digest[:4], 16)
 
-    line = EmbeddingLine(_fetch, _decode, load, LIMITS, find_known)
+    line = EmbeddingLine(fetch_number, decode_number, load, LIMITS, find_known)
     jobs = [PictureJob(str(index), "known" if index % 2 else "") for index in range(60)]
     try:
         outcomes = [outcome for job in jobs for outcome in line.push(job)] + list(line.flush())
@@ -213,132 +188,9 @@ def test_a_failure_that_may_pass_is_known_as_one():
     def fetch(uri: str, known: str) -> Fetched:
         raise Rejected(Reason.TIMEOUT, uri, passing=uri == "1")
 
-    line = EmbeddingLine(fetch, _decode, lambda: FakeEncoder(4), LIMITS)
+    line = EmbeddingLine(fetch, decode_number, lambda: FakeEncoder(4), LIMITS)
     try:
-        outcomes = _run(line, range(2))
+        outcomes = run_line(line, range(2))
     finally:
         line.close()
     assert {outcome.job.image_uri: outcome.passing for outcome in outcomes} == {"0": False, "1": True}
-
-
-def _embedded(outcomes: list) -> list[int]:
-    return sorted(int(outcome.job.image_uri) for outcome in outcomes if isinstance(outcome, EmbeddedPicture))
-
-
-GOOD = [number for number in range(40) if number % 7 != 3 and number % 5 != 4]
-
-
-@pytest.mark.parametrize("broken", ["fetch", "decode"])
-@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), OSError(errno.ENOSPC, "x"), MemoryError()], ids=repr)
-def test_a_shortage_that_passes_costs_no_picture(broken, error):
-    failures = {"fetch": 7, "decode": 7}  # one less than a picture is tried
-    lock = threading.Lock()
-
-    def maybe_fail(step: str) -> None:
-        with lock:
-            failures[step] -= 1
-            if step == broken and failures[step] >= 0:
-                raise error
-
-    def fetch(uri: str, known: str) -> Fetched | None:
-        maybe_fail("fetch")
-        return _fetch(uri, known)
-
-    def decode(data: bytes) -> Picture:
-        maybe_fail("decode")
-        return _decode(data)
-
-    line = EmbeddingLine(fetch, decode, lambda: FakeEncoder(4), LIMITS, pause=lambda seconds: None)
-    try:
-        assert _embedded(_run(line, range(40))) == GOOD
-    finally:
-        line.close()
-
-
-def test_a_picture_that_asks_for_all_memory_keeps_what_it_had_and_stops_nobody():
-    def decode(data: bytes) -> Picture:
-        if data == b"5":
-            raise MemoryError
-        return _decode(data)
-
-    line = EmbeddingLine(_fetch, decode, lambda: FakeEncoder(4), LIMITS, pause=lambda seconds: None)
-    try:
-        outcomes = _run(line, range(40))
-    finally:
-        line.close()
-    assert _embedded(outcomes) == [number for number in GOOD if number != 5]
-    (refused,) = (outcome for outcome in outcomes if outcome.job.image_uri == "5")
-    assert isinstance(refused, RefusedPicture)
-    assert refused.passing
-    assert "memory" in refused.detail
-
-
-@pytest.mark.parametrize("broken", ["fetch", "decode"])
-def test_a_shortage_that_lasts_ends_the_run_in_one_line(broken, monkeypatch):
-    def fail(*_: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(Brake.__init__, "__kwdefaults__", {"is_short": lambda lack: True})
-    line = EmbeddingLine(
-        fail if broken == "fetch" else _fetch,
-        fail if broken == "decode" else _decode,  # type: ignore[arg-type]
-        lambda: FakeEncoder(4),
-        LIMITS,
-        pause=lambda seconds: None,
-    )
-    try:
-        with pytest.raises(ShortageError, match="ulimit -n"):
-            _run(line, range(40))
-    finally:
-        line.close()
-
-
-def test_a_model_without_memory_ends_the_run_in_one_line():
-    def load() -> FakeEncoder:
-        raise MemoryError
-
-    line = EmbeddingLine(_fetch, _decode, load, LIMITS)
-    try:
-        with pytest.raises(ShortageError, match="no memory left"):
-            _run(line, range(40))
-    finally:
-        line.close()
-
-
-def test_threads_that_cannot_be_started_are_done_without(monkeypatch):
-    submit = ThreadPoolExecutor.submit
-
-    def one_thread(pool, work, *arguments):
-        """Queues the work before it starts a thread for it, as the standard library does."""
-        future = submit(pool, work, *arguments)
-        if work is not int:
-            raise RuntimeError("can't start new thread")
-        return future
-
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", one_thread)
-    line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS)
-    try:
-        assert _embedded(_run(line, range(40))) == GOOD
-    finally:
-        line.close()
-
-
-def test_not_one_thread_ends_the_run_in_one_line(monkeypatch):
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(ShortageError, match="no more threads"):
-        EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS)
-
-
-def test_a_full_store_ends_the_run_and_rejects_nothing():
-    def find_known(digest: str) -> int | None:
-        raise StoreError("cannot write s: no space left on device; free some space or choose another --store")
-
-    line = EmbeddingLine(_fetch, _decode, lambda: FakeEncoder(4), LIMITS, find_known)
-    try:
-        with pytest.raises(StoreError, match="choose another --store"):
-            _run(line, range(10))
-    finally:
-        line.close()

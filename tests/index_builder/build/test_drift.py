@@ -1,95 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from benchmarks.vectors import SyntheticCatalog
-from index_builder.build import compared_version, drift
-from index_builder.build.builder import build_index
-from index_builder.build.compared_version import Neighbours
+from index_builder.build import compared_version
 from index_builder.build.drift import measure_drift
-from index_builder.build.request import BuildRequest
 from store.errors import UserError
 from store.index import version_folder
 from store.location import Store
-from store.parts import PartWriter
-from store.schema import embedding_schema
-from store.snapshot import Counts, SnapshotManifest, commit, snapshot_folder
+from store.snapshot import snapshot_folder
 from tests.index_builder.conftest import Indexed
-from tests.support.versions import day_at, name_of
-
-DIMENSION, ROWS, K = 32, 1_200, 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Catalog:
-    """Pictures by id: their vectors, and what their bytes are."""
-
-    ids: list[str]
-    vectors: np.ndarray
-    digests: list[str]
-
-    def only(self, keep: np.ndarray) -> Catalog:
-        rows = np.arange(len(self.ids))[keep]
-        return Catalog([self.ids[row] for row in rows], self.vectors[rows], [self.digests[row] for row in rows])
-
-
-def drawn(rows: int = ROWS, seed: int = 1) -> Catalog:
-    catalog = SyntheticCatalog.draw(rows, seed, DIMENSION)
-    ids = [f"image-{row:05d}" for row in range(rows)]
-    return Catalog(ids, catalog.chunk(0)[:rows], [f"digest of {name}" for name in ids])
-
-
-def add_snapshot(store: Store, day: int, catalog: Catalog, encoder: str = "one", part_rows: int = 500) -> str:
-    snapshot = name_of(day)
-    files = []
-    for number, start in enumerate(range(0, len(catalog.ids), part_rows)):
-        schema = embedding_schema(catalog.vectors.shape[1], encoder)
-        writer = PartWriter(store, snapshot_folder(snapshot), f"part-{number:05d}.parquet", schema)
-        for row in range(start, min(start + part_rows, len(catalog.ids))):
-            writer.add(
-                {
-                    "image_id": catalog.ids[row],
-                    "item_id": catalog.ids[row],
-                    "image_uri": f"{catalog.ids[row]}.jpg",
-                    "source_version": None,
-                    "content_sha256": catalog.digests[row],
-                    "width": 1,
-                    "height": 1,
-                    "attributes": [],
-                    "embedding_norm": 1.0,
-                    "embedding": catalog.vectors[row],
-                }
-            )
-        part = writer.close()
-        assert part is not None
-        files.append(part)
-    counts = Counts(len(catalog.ids), len(catalog.ids), 0, 0)
-    described = {"fingerprint": encoder, "embedding_dim": catalog.vectors.shape[1], "backbone": encoder}
-    commit(
-        store,
-        SnapshotManifest(
-            snapshot, day_at(day).isoformat(), "made up", None, described, counts, {}, tuple(files), {}, {}
-        ),
-    )
-    return snapshot
-
-
-def build(store: Store, snapshot: str, target: float = 0.9) -> str:
-    return build_index(store, BuildRequest(snapshot=snapshot, target_recall=target, k=K)).version
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
+from tests.support.moved_catalogs import DIMENSION, ROWS, K, MovedCatalog, add_snapshot, build, drawn
+from tests.support.versions import name_of
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +32,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, str]:
     )
 
 
-def exact_overlap(before: Catalog, after: Catalog) -> float:
+def exact_overlap(before: MovedCatalog, after: MovedCatalog) -> float:
     """Mean overlap@k of all pictures in both, by brute force."""
 
-    def neighbours(catalog: Catalog) -> dict[str, set[str]]:
+    def neighbours(catalog: MovedCatalog) -> dict[str, set[str]]:
         scores = catalog.vectors @ catalog.vectors.T
         np.fill_diagonal(scores, -2)
         best = np.argsort(-scores, axis=1)[:, :K]
@@ -177,7 +104,7 @@ def test_only_pictures_of_the_same_content_are_probes(store: Store) -> None:
     vectors = before.vectors.copy()
     anew = np.arange(900) % 30 != 0
     vectors[anew] = drawn(900, seed=9).vectors[anew]
-    after = Catalog(before.ids, vectors, digests)
+    after = MovedCatalog(before.ids, vectors, digests)
     versions = build(store, add_snapshot(store, 1, before)), build(store, add_snapshot(store, 2, after))
     found = measure_drift(store, *versions, probes=20)
     assert found.probes == 20
@@ -219,50 +146,6 @@ def test_a_smaller_answer_is_compared_by_its_own_size(store: Store) -> None:
     near = np.argsort(-scores[:4], axis=1)[:, :K]
     expected = np.mean([np.isin(np.delete(np.arange(4), own), near[own]).mean() for own in range(4)])
     assert measure_drift(store, few, many).overlap == pytest.approx(expected)
-
-
-def test_copies_that_change_places_are_no_drift(store: Store) -> None:
-    """Fifteen copies of each picture: which ten of the other fourteen are found is a matter of their order."""
-    base = drawn(20)
-    copies = np.repeat(np.arange(20), 15)
-    names = [f"{base.ids[row]}-{copy:02d}" for copy, row in enumerate(copies)]
-    before = Catalog(names, base.vectors[copies], [base.digests[row] for row in copies])
-    after = before.only(np.random.default_rng(5).permutation(300))
-    found = measure_drift(
-        store, *(build(store, add_snapshot(store, day, one)) for day, one in ((1, before), (2, after)))
-    )
-    assert (found.overlap, found.probes) == (1.0, 200)
-
-
-def test_pictures_with_more_copies_than_can_be_told_apart_are_left_out(store: Store) -> None:
-    base = drawn(60)
-    copies = np.concatenate([np.arange(60), np.zeros(80, int)])
-    catalog = Catalog([f"copy-{row}" for row in range(140)], base.vectors[copies], ["same"] * 140)
-    version = build(store, add_snapshot(store, 1, catalog))
-    found = measure_drift(store, version, version, probes=140)
-    scores = base.vectors @ base.vectors.T
-    nearer_than_the_copies = (scores > scores[:, :1]).sum(axis=1) - 1  # without the picture itself
-    assert 0 < (nearer_than_the_copies >= K).sum() < 59
-    assert (found.probes, found.overlap) == ((nearer_than_the_copies >= K).sum(), 1.0)
-    copied = catalog.only(np.arange(60, 140))
-    found = measure_drift(store, *[build(store, add_snapshot(store, 2, copied))] * 2)
-    assert (found.probes, found.overlap) == (0, None)
-    assert "copies cannot be told apart" in found.note
-
-
-def test_a_picture_is_left_out_where_either_side_has_more_copies_than_can_be_told_apart(store: Store) -> None:
-    """Eighty copies of one picture come, or go: for whoever has them among its neighbours neither can be compared."""
-    base = drawn(60)
-    copies = np.concatenate([np.arange(60), np.zeros(80, int)])
-    many = Catalog([f"copy-{row}" for row in range(140)], base.vectors[copies], [f"digest {row}" for row in copies])
-    few = many.only(np.arange(60))
-    with_copies, without = build(store, add_snapshot(store, 1, many)), build(store, add_snapshot(store, 2, few))
-    scores = base.vectors @ base.vectors.T
-    told_apart = ((scores > scores[:, :1]).sum(axis=1) - 1 >= K).sum()
-    assert 0 < told_apart < 59
-    for versions in ((with_copies, without), (without, with_copies)):
-        found = measure_drift(store, *versions, probes=60)
-        assert (found.probes, found.overlap) == (told_apart, 1.0)
 
 
 @pytest.mark.parametrize("lost", ["pruned", "damaged"])
@@ -329,35 +212,3 @@ def test_a_tree_of_several_shards_against_exact_search(sharded: Indexed, store: 
     assert (found.gone, found.added, found.probes) == (0, 0, 200)
     assert found.overlap is not None
     assert sharded.manifest.recall["measured"] - 0.02 < found.overlap <= 1
-
-
-@given(
-    st.lists(st.integers(0, 3), min_size=1, max_size=6),
-    st.permutations(range(8)),
-    st.lists(st.integers(0, 3), min_size=1, max_size=6),
-    st.integers(1, 5),
-)
-def test_ties_are_broken_as_suits_the_overlap_best(one: list[int], names: list[int], other: list[int], k: int) -> None:
-    """Against trying every way to break them."""
-    sides = [list(zip(range(8), sorted(one, reverse=True))), list(zip(names, sorted(other, reverse=True)))]  # noqa: B905
-
-    def answers(side: list[tuple[int, int]]) -> list[set[int]]:
-        kept = min(k, len(side))
-        subsets = [set(chosen) for chosen in itertools.combinations(range(len(side)), kept)]
-        best = sorted((score for _, score in side), reverse=True)[:kept]
-        right = [rows for rows in subsets if sorted((side[row][1] for row in rows), reverse=True) == best]
-        return [{side[row][0] for row in rows} for rows in right]
-
-    best = max(len(a & b) for a in answers(sides[0]) for b in answers(sides[1]))
-    found = [
-        Neighbours([str(name) for name, _ in side], np.array([score for _, score in side], np.float32), True)
-        for side in sides
-    ]
-    assert drift._shared(found[0], found[1], k) == pytest.approx(best / min(k, len(one), len(other)))
-
-
-@pytest.mark.parametrize(("apart", "shared"), [(5e-7, 1.0), (3e-6, 0.5), (5e-5, 0.5)])
-def test_only_what_multiplication_alone_sets_apart_ties(apart: float, shared: float) -> None:
-    scores = np.array([0.9, 0.8, 0.8 - apart], np.float32)
-    one, other = (Neighbours(names, scores, True) for names in (["a", "b", "c"], ["a", "c", "b"]))
-    assert drift._shared(one, other, 2) == pytest.approx(shared)

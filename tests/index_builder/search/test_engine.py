@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index_builder.search import engine
-from index_builder.search.engine import ExactEngine, Settings, TreeEngine, TreeShard, pick
+from index_builder.search.engine import Settings, TreeEngine, TreeShard
 from index_builder.search.int8_codes import quantise
 from index_builder.search.tree import Tree
+from tests.support.unit_vectors import DIMENSION, unit_vectors
 
-DIMENSION = 8
 SETTINGS = Settings(leaves_to_search=3, first_candidates=40, candidates=20, k=5)
 
 
@@ -49,11 +49,6 @@ class FakeTree:
         return rows, scores
 
 
-def unit(rows: int, seed: int) -> np.ndarray:
-    vectors = np.random.default_rng(seed).standard_normal((rows, DIMENSION)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
 @dataclasses.dataclass(frozen=True)
 class Made:
     engine: TreeEngine
@@ -63,7 +58,7 @@ class Made:
 
 def make(sizes: list[int], settings: Settings = SETTINGS, blind: tuple[int, ...] = (), leaves: int = 7) -> Made:
     """An engine of shards of these sizes over an identity projection."""
-    vectors = unit(sum(sizes), seed=sum(sizes))
+    vectors = unit_vectors(sum(sizes), seed=sum(sizes))
     shards, trees, start = [], [], 0
     for size in sizes:
         of_shard = vectors[start : start + size]
@@ -102,7 +97,7 @@ def check(
 @pytest.mark.parametrize("queries", [1, 3, engine._BATCH_QUERIES + 2])
 def test_the_nearest_of_all_shards_are_found(sizes: list[int], queries: int) -> None:
     made = make(sizes)
-    asked = unit(queries, seed=9)
+    asked = unit_vectors(queries, seed=9)
     check(made, asked, made.engine.nearest(asked, 5))
     own = made.engine.nearest(made.vectors[:queries], 1)
     assert own[0][:, 0].tolist() == list(range(min(queries, 150)))
@@ -119,7 +114,7 @@ def test_no_cosine_is_over_one(queries: int) -> None:
 @pytest.mark.parametrize("queries", [1, 2])
 def test_what_the_leaves_do_not_hold_is_padded(queries: int) -> None:
     made = make([30], blind=tuple(range(3, 30)))
-    rows, scores = made.engine.nearest(unit(queries, seed=9), 5)
+    rows, scores = made.engine.nearest(unit_vectors(queries, seed=9), 5)
     assert sorted(rows[0].tolist()) == [-1, -1, 0, 1, 2]
     assert rows[0, 3:].tolist() == [-1, -1]
     assert np.array_equal(rows < 0, np.isnan(scores))
@@ -127,10 +122,10 @@ def test_what_the_leaves_do_not_hold_is_padded(queries: int) -> None:
 
 def test_no_tree_is_asked_for_more_than_it_has_nor_for_fewer_candidates_than_answers() -> None:
     made = make([4, 100], Settings(leaves_to_search=9, first_candidates=2, candidates=12, k=5))
-    made.engine.nearest(unit(1, seed=9), 5)
+    made.engine.nearest(unit_vectors(1, seed=9), 5)
     assert [tree.asked for tree in made.trees] == [[(4, 4, 7)], [(12, 12, 7)]]
     made = make([4, 100])
-    made.engine.nearest(unit(2, seed=9), 5)
+    made.engine.nearest(unit_vectors(2, seed=9), 5)
     assert [tree.asked for tree in made.trees] == [[(4, 4, 3)] * 2, [(20, 40, 3)] * 2]
 
 
@@ -177,7 +172,7 @@ def test_a_filter_gives_the_true_best_however_tight(
 ) -> None:
     """With _FEW_ROWS at 0 every filter that can be asks the tree first; `near` turns away just what is near."""
     made = make(sizes)
-    asked = unit(queries, seed)
+    asked = unit_vectors(queries, seed)
     order = np.argsort(-(made.vectors @ asked[0]))
     rows = len(made.vectors)
     mask = np.zeros(rows, bool)
@@ -243,7 +238,7 @@ def test_a_filter_that_nothing_passes_has_no_answers() -> None:
 def test_scores_and_vectors_are_those_of_the_row_in_whatever_shard(sizes: list[int]) -> None:
     made = make(sizes)
     rows = np.random.default_rng(3).permutation(600)
-    query = unit(1, seed=4)[0]
+    query = unit_vectors(1, seed=4)[0]
     np.testing.assert_allclose(made.engine.score(rows, query), made.vectors[rows] @ query, atol=0.01)
     restored = made.engine.vectors(rows)
     assert restored.shape == (600, DIMENSION)
@@ -251,38 +246,6 @@ def test_scores_and_vectors_are_those_of_the_row_in_whatever_shard(sizes: list[i
     np.testing.assert_allclose(restored, made.vectors[rows], atol=0.01)
     one = np.flatnonzero(rows == 0)  # alone: shards without a row of it are passed over
     np.testing.assert_allclose(made.engine.score(rows[one], query), made.vectors[:1] @ query, atol=0.01)
-
-
-@pytest.mark.parametrize("queries", [0, 1, 7, engine._BATCH_QUERIES + 2])
-def test_exact_search_is_sorting(queries: int) -> None:
-    vectors = unit(40, seed=1)
-    asked = unit(queries, seed=2)
-    mask = np.arange(40) % 3 == 0
-    exact = ExactEngine(vectors)
-    scores = asked @ vectors.T
-    masked = np.where(mask, scores, -2)
-    for (rows, cosines), of in ((exact.nearest(asked, 6), scores), (exact.nearest_where(asked, 6, mask), masked)):
-        np.testing.assert_array_equal(rows, np.argsort(-of, axis=1)[:, :6])
-        np.testing.assert_allclose(cosines, -np.sort(-of, axis=1)[:, :6], atol=1e-6)
-    np.testing.assert_array_equal(exact.vectors(np.array([3, 1])), vectors[[3, 1]])
-
-
-def test_exact_search_pads_what_is_not_there_and_no_cosine_is_over_one() -> None:
-    vectors = unit(3, seed=1) * np.float32(1.0001)
-    rows, scores = ExactEngine(vectors).nearest(vectors[:1], 5)
-    assert rows[0, 0] == 0
-    assert scores[0, 0] == 1
-    assert (rows[0] < 0).tolist() == np.isnan(scores[0]).tolist() == [False, False, False, True, True]
-    mask = np.array([False, True, True])
-    assert sorted(ExactEngine(vectors).nearest_where(vectors[:1], 3, mask)[0][0].tolist()) == [-1, 1, 2]
-
-
-@given(st.lists(st.integers(-5, 5), max_size=30), st.integers(1, 40))
-def test_the_best_are_picked_in_order(scores: list[int], count: int) -> None:
-    rows, kept = pick(np.arange(100, 100 + len(scores)), np.array(scores, np.float32), count)
-    assert kept.tolist() == sorted(scores, reverse=True)[:count]
-    assert [scores[row - 100] for row in rows] == kept.tolist()
-    assert len(set(rows.tolist())) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +260,7 @@ def test_codes_that_do_not_fit_their_scales_are_refused(tmp_path, codes: Any, sc
 
 
 def test_a_shard_is_opened_from_its_folder(tmp_path, monkeypatch) -> None:
-    codes, scales = quantise(unit(9, seed=1))
+    codes, scales = quantise(unit_vectors(9, seed=1))
     np.save(tmp_path / engine.CODES_FILE, codes)
     np.save(tmp_path / engine.SCALES_FILE, scales)
     tree = tmp_path / engine.TREE_FOLDER
