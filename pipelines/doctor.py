@@ -182,16 +182,16 @@ def probe() -> None:
             importlib.import_module(module)
             _load_native_part(module)
         except Exception as error:
-            _tell({"module": module, "error": _one_line(error)})
+            _print_finding({"module": module, "error": _one_line(error)})
         else:
-            _tell({"module": module, "load_s": round(time.perf_counter() - start, 2)})
+            _print_finding({"module": module, "load_s": round(time.perf_counter() - start, 2)})
     try:
         # Here and not above: its import needs NumPy, which may be what is broken.
         from encoder.precision import fastest_precision
 
-        _tell({"gpus": _gpus(), "precision": fastest_precision()})
+        _print_finding({"gpus": _gpus(), "precision": fastest_precision()})
     except Exception as error:
-        _tell({"devices_error": _one_line(error)})
+        _print_finding({"devices_error": _one_line(error)})
 
 
 def _load_native_part(module: str) -> None:
@@ -213,7 +213,7 @@ def _gpu_text(details: Mapping[str, Any]) -> str:
     return f"{name}, compute capability {capability}" if capability else name
 
 
-def _tell(finding: Mapping[str, Any]) -> None:
+def _print_finding(finding: Mapping[str, Any]) -> None:
     # The line break ends whatever a library may have left unfinished on stdout.
     print(f"\n{_MARK}{json.dumps(finding)}", flush=True)
 

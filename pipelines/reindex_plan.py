@@ -166,7 +166,7 @@ def _count(
     compare = CompareRows(previous, catalog, AsSingleton(row_count), ProgressFile(""), policy)
     compared = rows | "CompareRows" >> compare
     rejected = set(previous.rejected_rows()) if previous else set()
-    look = beam.Map(_look, catalog.base, policy, frozenset(rejected)).with_output_types(str)
+    look = beam.Map(_fate_of, catalog.base, policy, frozenset(rejected)).with_output_types(str)
     looks = compared[CompareRows.TASKS] | "LookAtSource" >> look
     _ = (
         (
@@ -180,7 +180,7 @@ def _count(
     )
 
 
-def _look(task: Task, base: str, policy: FetchPolicy, rejected: frozenset[tuple[str, str, str]]) -> str:
+def _fate_of(task: Task, base: str, policy: FetchPolicy, rejected: frozenset[tuple[str, str, str]]) -> str:
     row = task.row
     task = _refused_by_policy(task, base, policy)
     if task.reason:

@@ -62,11 +62,11 @@ class RunJournal:
         except BaseException as error:
             published = self.record.outcome == "published"
             outcome = "published" if published else _outcome_of(error)
-            self._tell(outcome, " ".join(str(error).split()) or type(error).__name__, notify_url, metrics_file)
+            self._publish_end(outcome, " ".join(str(error).split()) or type(error).__name__, notify_url, metrics_file)
             raise
-        self._tell(self.record.outcome, self.record.message, notify_url, metrics_file)
+        self._publish_end(self.record.outcome, self.record.message, notify_url, metrics_file)
 
-    def _tell(self, outcome: str, message: str, notify_url: str | None, metrics_file: str | None) -> None:
+    def _publish_end(self, outcome: str, message: str, notify_url: str | None, metrics_file: str | None) -> None:
         now = utc_now()
         try:
             self.note(outcome=outcome, message=message, ended_at=now.isoformat())

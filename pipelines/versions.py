@@ -134,7 +134,7 @@ class RolledBack(Result):
     version: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Both."""
+        """The version before and the version now."""
         return {"from": self.before, "to": self.version}
 
     def summary(self) -> Lines:

@@ -145,7 +145,7 @@ class Watcher:
     def _swap(self, name: str) -> None:
         before = self._current
         with metrics.SWAP_S.time():
-            opened = _gently(functools.partial(self._open_version, name, before))
+            opened = _open_at_low_priority(functools.partial(self._open_version, name, before))
         self._current = opened
         self._accept()
         metrics.SWAPS.labels("swapped").inc()
@@ -188,7 +188,7 @@ class Watcher:
             return 0
 
 
-def _gently(open_version: Callable[[], ServedVersion]) -> ServedVersion:
+def _open_at_low_priority(open_version: Callable[[], ServedVersion]) -> ServedVersion:
     """Opens a version in a thread that lets requests go first.
 
     Linux knows the priority of each thread, and only a new thread can be rid of a lower one again.

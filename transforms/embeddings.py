@@ -110,7 +110,7 @@ class EmbedShards(beam.PTransform):
         self._options = options
 
     def expand(self, shards: beam.PCollection[tuple[int, Iterable[Task]]]) -> beam.pvalue.DoOutputsTuple:
-        """One ParDo."""
+        """One DoFn that fetches, decodes, embeds and writes, with two tagged outputs."""
         dofn = _EmbedShards(self._source, self._store, self._folder, self._options)
         embed = beam.ParDo(dofn, spec=self._spec).with_outputs(self.TALLIES, self.REUSED)
         outputs = shards | "EmbedShard" >> embed.with_resource_hints(**dict(self._options.resource_hints))

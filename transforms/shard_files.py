@@ -83,7 +83,7 @@ class ShardFiles:
             case Reuse():
                 self._counts["reused"] += 1
                 self._work["added"] += task.previous is None
-                how = _how(ending, outcome)
+                how = _way_of_reuse(ending, outcome)
                 self._work.update({how: 1, "altered": int(differs(ending, task.previous))})
 
     def close(self) -> RunCounts:
@@ -123,7 +123,7 @@ def _columns(ending: EmbeddedRow) -> dict[str, Any]:
     }
 
 
-def _how(reuse: Reuse, outcome: PictureOutcome | None) -> str:
+def _way_of_reuse(reuse: Reuse, outcome: PictureOutcome | None) -> str:
     """Which count in a manifest's `work` a reused row belongs to."""
     if reuse.stale_runs:
         return "stale"

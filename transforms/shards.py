@@ -44,7 +44,7 @@ class ShardTasks(beam.PTransform):
         self._task_count = task_count
 
     def expand(self, tasks: beam.PCollection[Task]) -> beam.PCollection[tuple[int, list[Task]]]:
-        """Keys, then groups."""
+        """Keys each task by the shard of its URI, and groups the tasks of a shard."""
         return (
             tasks
             | "AssignShard" >> beam.Map(_assign, task_count=self._task_count).with_output_types(tuple[int, Task])

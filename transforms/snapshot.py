@@ -110,7 +110,7 @@ class CommitSnapshot(beam.PTransform):
         self._sides = (done, row_count, spec, verdict)
 
     def expand(self, copies: beam.PCollection[RunCounts]) -> beam.PCollection[str]:
-        """One act."""
+        """Writes the manifest, or what a refused run would have counted, once the copies are done."""
         return copies | "Commit" >> beam.FlatMap(_commit, *self._fixed, *self._sides).with_output_types(str)
 
 

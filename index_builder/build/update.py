@@ -37,14 +37,14 @@ def build_trees(version: TreeVersion, start_from: str | None, run_shards: RunSha
         StoreError: Rows cannot be read or files not written.
     """
     if start_from is None:
-        return _told(version.build(run_shards), "anew")
+        return _with_history(version.build(run_shards), "anew")
     try:
-        return _told(_build_like(version, start_from, run_shards), f"with the settings of {start_from}")
+        return _with_history(_build_like(version, start_from, run_shards), f"with the settings of {start_from}")
     except StartAnew as reason:
         why = str(reason)
     # Outside of the handler, as the exception would keep the given-up version's trees in memory.
     version.say(f"choosing everything anew: {why}")
-    return _told(version.build(run_shards), "anew", anew_because=why)
+    return _with_history(version.build(run_shards), "anew", anew_because=why)
 
 
 def _build_like(version: TreeVersion, start_from: str, run_shards: RunShards) -> MeasuredIndex:
@@ -76,5 +76,5 @@ def _remove(version: TreeVersion, folders: list[str]) -> None:
         version.store.remove_folder(f"{version_folder(version.version)}/{name}")
 
 
-def _told(built: MeasuredIndex, how: str, **why: str) -> MeasuredIndex:
+def _with_history(built: MeasuredIndex, how: str, **why: str) -> MeasuredIndex:
     return dataclasses.replace(built, config={"built": how, **why, **built.config})

@@ -17,7 +17,7 @@ from fetch.trust import Trust
 from index_builder.search.searcher import Searcher
 from pipelines import labelled_queries
 from pipelines.cli.main import main
-from pipelines.reindex_plan import _look
+from pipelines.reindex_plan import _fate_of
 from serving.options import ServeOptions
 from serving.sources import PictureSources
 from store.location import Store
@@ -178,7 +178,7 @@ def test_a_dry_run_does_not_tell_whether_a_file_is_there(feed):
     for uri in (str(feed.secret), "link.jpg", "../outside/nothing.jpg"):
         row = CatalogRow("a", "a", uri, "", {}, "0")
         task = Task(row, PreviousRow("a", uri, known, "", 0, ""), known)
-        assert _look(task, str(feed.folder), policy_for(str(feed.folder), trust="none"), frozenset()) == "refused"
+        assert _fate_of(task, str(feed.folder), policy_for(str(feed.folder), trust="none"), frozenset()) == "refused"
 
 
 def test_serve_shows_nothing_that_the_catalog_may_not_name(trusted, feed):
