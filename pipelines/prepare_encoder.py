@@ -9,7 +9,7 @@ from pathlib import Path
 
 from encoder.backbones import find_backbone
 from encoder.source import KerasEncoderSource, open_source, publish_weights
-from encoder.spec import EncoderSpec
+from encoder.spec import EncoderSpec, is_untrained
 from encoder.weights import ResolvedWeights, resolve_weights
 from pipelines.encoder_choices import EncoderChoices, StoreEncoderChoices
 from pipelines.incremental import choose_previous
@@ -104,7 +104,7 @@ def choose_encoder(
         label = weights.label
     else:
         source, label = prepare_as_before(store, scratch, request)
-    if label.startswith("random"):
+    if is_untrained(label):
         LOG.warning(f"The weights ({label}) are untrained: similarities will mean nothing.")
     if request.full:
         return source, None, ""
