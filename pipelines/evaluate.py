@@ -120,10 +120,8 @@ def find_answers(searcher: Searcher, queries: LabelledQueries, labels: Sequence[
     parts = []
     for start in range(0, len(queries.vectors), _SEARCHED_AT_ONCE):
         here = slice(start, start + _SEARCHED_AT_ONCE)
-        matches = searcher.search(queries.vectors[here], k + 1)
-        # Stable: all but the own row keep their order, and the own row, if it was found, comes last.
-        order = np.argsort(matches.rows == queries.own_rows[here, None], axis=1, kind="stable")[:, :k]
-        parts.append([np.take_along_axis(found, order, axis=1) for found in (matches.rows, matches.scores)])
+        others = searcher.search(queries.vectors[here], k + 1).without(queries.own_rows[here], k)
+        parts.append([others.rows, others.scores])
     rows, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
     counts = collections.Counter(label for label in labels if label is not None)
     with_label = np.array([counts[label] for label in queries.labels], np.int64)

@@ -13,6 +13,7 @@ from pipelines.trust import add_trust_flags, trust_of
 from store.errors import UserError
 from store.index import IndexManifest, version_folder
 from store.location import Store
+from store.measured import ExactConfig
 
 
 def add_index(commands: Commands) -> None:
@@ -140,21 +141,21 @@ def index_table(store: Store, manifest: IndexManifest) -> str:
     """A short table: vectors, recall, speed, memory, where the version and its report are."""
     recall, latency, config = manifest.recall, manifest.latency, manifest.config
     folder = store.full_path(version_folder(manifest.version))
-    if config["kind"] == "exact":
+    if isinstance(config, ExactConfig):
         how = "every vector compared"
     else:
         how = (
-            f"{config['dimensions']} dimensions, {len(manifest.shards)} shards of {config['leaves']} leaves, "
-            f"{config['leaves_to_search']} searched, {config['candidates']} ranked again"
+            f"{config.dimensions} dimensions, {len(manifest.shards)} shards of {config.leaves} leaves, "
+            f"{config.leaves_to_search} searched, {config.candidates} ranked again"
         )
     lines = [
         ("vectors", f"{manifest.vectors:,}"),
         (
-            f"recall@{recall['k']}",
-            f"{recall['measured']:.4f} (target {recall['target']}, {recall['queries']:,} queries)",
+            f"recall@{recall.k}",
+            f"{recall.measured:.4f} (target {recall.target}, {recall.queries or 0:,} queries)",
         ),
-        ("one query", f"{latency['single_ms_p50']:.3f} ms, 99% within {latency['single_ms_p99']:.3f} ms"),
-        ("queries/s", f"{latency['queries_per_s']:,.0f} alone, {latency['batch_queries_per_s']:,.0f} in batches"),
+        ("one query", f"{latency.single_ms_p50:.3f} ms, 99% within {latency.single_ms_p99:.3f} ms"),
+        ("queries/s", f"{latency.queries_per_s:,.0f} alone, {latency.batch_queries_per_s:,.0f} in batches"),
         ("settings", how),
         ("memory", f"{manifest.memory_bytes / 2**20:,.1f} MiB, the rest memory-mapped"),
         ("bytes", f"{sum(file.bytes for file in manifest.files):,} in {len(manifest.files)} files"),

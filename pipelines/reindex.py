@@ -223,7 +223,7 @@ def _summary(record: RunRecord) -> str:
         ("snapshot", record.snapshot),
     ]
     if record.recall:
-        lines.append((f"recall@{record.recall['k']}", f"{record.recall['measured']:.4f}"))
+        lines.append((f"recall@{record.recall.k}", f"{record.recall.measured:.4f}"))
     lines.append(("seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in record.seconds.items())))
     if record.outcome == "published":
         lines.append(("published", f"{record.version} (before: {record.published_before or 'nothing'})"))

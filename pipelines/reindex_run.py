@@ -159,7 +159,7 @@ class ReindexRun:
             return
         gate = rollback_gate(published, self._request.over_rollback)
         self._say(f"{'pass' if gate.passed else 'REFUSED'}: {gate.says}")
-        self.note(gates=(gate.to_dict(),))
+        self.note(gates=(gate.verdict,))
         if not gate.passed:
             refuse_after_rollback(published, self._store)
 
@@ -228,7 +228,7 @@ class ReindexRun:
                     if not is_rotten(self._store, snapshot, setting_aside(self._store, self._say)):
                         raise
                     return None
-        self.note(version=version.version, recall={name: version.recall[name] for name in ("k", "target", "measured")})
+        self.note(version=version.version, recall=version.recall.result)
         return version
 
     def _find_version(self, snapshot: str, whole: dict[str, IndexManifest]) -> IndexManifest | None:
@@ -250,7 +250,7 @@ class ReindexRun:
             gates += [shrink_gate(drift, self._request.max_shrink), overlap_gate(drift, self._request.min_overlap)]
         for gate in gates:
             self._say(f"{'pass' if gate.passed else 'REFUSED'}: {gate.says}")
-        self.note(gates=(*asked, *(gate.to_dict() for gate in gates)))
+        self.note(gates=(*asked, *(gate.verdict for gate in gates)))
         _refuse_unless_passed(gates, version.version, before)
 
     def _prune_step(self) -> None:
@@ -265,8 +265,8 @@ class ReindexRun:
 
 def _answers(manifest: IndexManifest, request: IndexRequest) -> bool:
     k = max(1, min(request.k, manifest.vectors - 1))
-    asked = (manifest.recall["k"], manifest.recall["target"]) == (k, request.target_recall)
-    dimensions = manifest.config.get("dimensions", request.dimensions)  # exact search has none
+    asked = (manifest.recall.k, manifest.recall.target) == (k, request.target_recall)
+    dimensions = manifest.config.dimensions or request.dimensions  # exact search has none
     return asked and manifest.meets_target and request.dimensions in (None, dimensions)
 
 

@@ -99,9 +99,8 @@ def open_searcher(store_uri: str, version: str | None) -> Searcher:
         StoreError: It is damaged.
     """
     searcher = Searcher.open(store_uri, version)
-    weights = str(searcher.manifest.encoder.get("weights", ""))
-    if weights.startswith("random"):
-        LOG.warning(f"The weights ({weights}) are untrained: similarities mean nothing.")
+    if searcher.manifest.untrained:
+        LOG.warning(f"The weights ({searcher.manifest.encoder['weights']}) are untrained: similarities mean nothing.")
     return searcher
 
 

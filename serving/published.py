@@ -54,7 +54,7 @@ class ServedVersion:
     @property
     def untrained(self) -> bool:
         """Whether its similarities mean nothing."""
-        return str(self.searcher.manifest.encoder.get("weights", "")).startswith("random")
+        return self.searcher.manifest.untrained
 
 
 def picture_batch_size(options: ServeOptions) -> int:

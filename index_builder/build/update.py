@@ -22,6 +22,7 @@ from index_builder.build.previous_version import StartAnew, read_previous
 from index_builder.build.shard import WORK_FOLDER
 from index_builder.build.tree_version import RunShards, TreeVersion
 from store.index import version_folder
+from store.measured import TreeConfig
 
 
 def build_trees(version: TreeVersion, start_from: str | None, run_shards: RunShards) -> MeasuredIndex:
@@ -37,14 +38,14 @@ def build_trees(version: TreeVersion, start_from: str | None, run_shards: RunSha
         StoreError: Rows cannot be read or files not written.
     """
     if start_from is None:
-        return _told(version.build(run_shards), "anew")
+        return _noted(version.build(run_shards), "anew")
     try:
-        return _told(_build_like(version, start_from, run_shards), f"with the settings of {start_from}")
+        return _noted(_build_like(version, start_from, run_shards), f"with the settings of {start_from}")
     except StartAnew as reason:
         why = str(reason)
     # Outside of the handler, as the exception would keep the given-up version's trees in memory.
     version.say(f"choosing everything anew: {why}")
-    return _told(version.build(run_shards), "anew", anew_because=why)
+    return _noted(version.build(run_shards), "anew", anew_because=why)
 
 
 def _build_like(version: TreeVersion, start_from: str, run_shards: RunShards) -> MeasuredIndex:
@@ -59,13 +60,13 @@ def _build_like(version: TreeVersion, start_from: str, run_shards: RunShards) ->
     began = time.perf_counter()
     attempt = dataclasses.replace(version, plan=previous.plan(version.plan), watch=Stopwatch())
     built = attempt.build_like(previous, run_shards)
-    if built.recall["measured"] >= version.target:
+    if built.recall.measured >= version.target:
         version.watch.seconds.update(attempt.watch.seconds)
         return built
-    _remove(version, [WORK_FOLDER, *(shard["name"] for shard in built.shards)])
+    _remove(version, [WORK_FOLDER, *(shard.name for shard in built.shards)])
     version.watch.add("given_up_s", time.perf_counter() - began)
     raise StartAnew(
-        f"with the settings of version {start_from} recall@{version.k} is {built.recall['measured']:.4f}, "
+        f"with the settings of version {start_from} recall@{version.k} is {built.recall.measured:.4f}, "
         f"under the target {version.target}"
     )
 
@@ -76,5 +77,9 @@ def _remove(version: TreeVersion, folders: list[str]) -> None:
         version.store.remove_folder(f"{version_folder(version.version)}/{name}")
 
 
-def _told(built: MeasuredIndex, how: str, **why: str) -> MeasuredIndex:
-    return dataclasses.replace(built, config={"built": how, **why, **built.config})
+def _noted(built: MeasuredIndex, how: str, anew_because: str | None = None) -> MeasuredIndex:
+    """The index with how it was built in its config."""
+    config = built.config
+    if isinstance(config, TreeConfig):
+        return dataclasses.replace(built, config=dataclasses.replace(config, built=how, anew_because=anew_because))
+    return built
