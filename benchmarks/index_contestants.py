@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.index_data import K
 from benchmarks.index_measures import RowArray
 from benchmarks.vectors import FloatArray, row_of
+from store.measured import Recall
 
 HNSW_EF_CONSTRUCTION = 200
 _FAISS_TRAINING_ROWS = 50_000
@@ -150,17 +151,17 @@ def build_ours(folder: str, target_recall: float, threads: int, memory_limit_gib
         refused = str(error)
     seconds = time.perf_counter() - start_s
     manifest = read_index_manifest(store, list_versions(store)[-1])
-    steps_s = _build_steps(manifest.timing, manifest.config.get("dimensions"))
+    steps_s = _build_steps(manifest.timing, manifest.config.dimensions)
     return {
         "build_s": sum(steps_s.values()),
         "steps_s": steps_s,
         "tune_s": seconds - sum(steps_s.values()),
         "disk_mb": sum(file.bytes for file in manifest.files) / 1e6,
-        "config": {name: value for name, value in manifest.config.items() if name != "plan"},
+        "config": {name: value for name, value in manifest.config.to_dict().items() if name != "plan"},
         "shards": len(manifest.shards),
-        "own_recall": manifest.recall["measured"],
+        "own_recall": manifest.recall.measured,
         "refused": refused,
-        "settings": _tried_settings(manifest.recall, manifest.config.get("dimensions")),
+        "settings": _tried_settings(manifest.recall, manifest.config.dimensions),
     }
 
 
@@ -171,13 +172,13 @@ def _build_steps(timing: dict[str, float], dimensions: int | None) -> dict[str, 
     return {step: timing[f"{name}_s"] for name, step in steps.items() if f"{name}_s" in timing}
 
 
-def _tried_settings(recall: dict[str, Any], dimensions: int | None) -> list[dict[str, int]]:
+def _tried_settings(recall: Recall, dimensions: int | None) -> list[dict[str, int]]:
     """Every setting that was tried with the dimensions that the index has, the least work first."""
     names = ("leaves_to_search", "first_candidates", "candidates")
     tried = {
-        tuple(trial[name] for name in names)
-        for trial in recall.get("trials", recall["curve"])
-        if trial.get("dimensions") == dimensions and names[0] in trial
+        tuple(getattr(trial, name) for name in names)
+        for trial in recall.trials or recall.curve or ()
+        if trial.dimensions == dimensions and trial.leaves_to_search is not None
     }
     return [dict(zip(names, values, strict=True)) for values in sorted(tried)]
 

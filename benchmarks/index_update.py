@@ -40,6 +40,7 @@ from index_builder.search.searcher import PROJECTION_FILE  # noqa: E402
 from index_builder.search.tree import Tree  # noqa: E402
 from store.index import IndexManifest, version_folder  # noqa: E402
 from store.location import Store  # noqa: E402
+from store.measured import TreeConfig  # noqa: E402
 from store.parts import PartFile, PartWriter  # noqa: E402
 from store.schema import embedding_schema  # noqa: E402
 from store.snapshot import Counts, SnapshotManifest, commit, new_name, snapshot_folder  # noqa: E402
@@ -135,7 +136,7 @@ def upsert(store: Store, before: IndexManifest, after: IndexManifest) -> tuple[f
     numbers no longer follow the snapshot.
     """
     old, new = (Path(store.uri, version_folder(manifest.version)) for manifest in (before, after))
-    shard = before.shards[0]["name"]
+    shard = before.shards[0].name
     projection = np.load(old / PROJECTION_FILE)
     tree = Tree.load(old / shard / TREE_FOLDER, before.vectors)
     scann = tree._searcher.searcher
@@ -171,18 +172,15 @@ def _recall_of(
 ) -> float:
     """Recall of a tree whose row i is row order[i] of the snapshot, over a version's own queries."""
     config = searched_as.config
-    names = [field.name for field in dataclasses.fields(Settings)]
+    assert isinstance(config, TreeConfig)
     codes, scales = np.load(shard / CODES_FILE)[order], np.load(shard / SCALES_FILE)[order]
-    leaves = config["leaves"]
-    engine = TreeEngine(
-        [TreeShard(tree, leaves, codes, scales)], projection, Settings(**{name: config[name] for name in names})
-    )
+    engine = TreeEngine([TreeShard(tree, config.leaves, codes, scales)], projection, Settings.of(config))
     table = pq.read_table(shard.parent / RECALL_FILE)
     asked = table["query_row"].to_numpy()
     truth = np.array(table["neighbour_rows"].to_pylist(), np.int64)
     scores = np.array(table["neighbour_scores"].to_pylist(), np.float32)
     place = np.argsort(order)
-    return measure(engine, Queries(place[asked], rows.vectors(asked)), (place[truth], scores), config["k"])
+    return measure(engine, Queries(place[asked], rows.vectors(asked)), (place[truth], scores), config.k)
 
 
 def _image_ids(store: Store, snapshot: str) -> list[str]:
@@ -198,7 +196,7 @@ def _line_of(share: str, way: str, manifest: IndexManifest, whole_s: float) -> s
     timing = manifest.timing
     train = sum(spent for part, spent in timing.items() if part.startswith("train"))
     ratio = f"{timing['seconds'] / whole_s:.2f}"
-    measured = manifest.recall["measured"]
+    measured = manifest.recall.measured
     return _line(share, way, timing["seconds"], ratio, f"{train:.1f}", f"{timing['truth_s']:.1f}", measured)
 
 
@@ -221,8 +219,8 @@ def compare(store: Store, rows: int, shares: list[float], seed: int) -> Iterator
         request = BuildRequest(snapshot=changed.snapshot, start_from=first.version)
         like = build_version(store, request, _say)
         yield _line_of(f"{share:.0%}", _WHOLE, whole, whole_s)
-        yield _line_of(f"{share:.0%}", _LIKE if like.config["built"] != "anew" else "anew after all", like, whole_s)
-        if len(first.shards) == len(like.shards) == 1 and first.config["kind"] == "scann":
+        yield _line_of(f"{share:.0%}", _LIKE if like.config.built != "anew" else "anew after all", like, whole_s)
+        if len(first.shards) == len(like.shards) == 1 and isinstance(first.config, TreeConfig):
             spent_s, recall = upsert(store, first, like)
             yield _line(f"{share:.0%}", _UPSERT, spent_s, "", f"{spent_s:.1f}", "", recall)
 

@@ -47,7 +47,7 @@ def make_store(folder: Path, rows: int, seed: int, target_recall: float) -> dict
     manifest = adopt_encoder(store)
     twin = add_twin(store)
     write_bodies(folder)
-    return {**made, "versions": [manifest.version, twin.version], "recall": manifest.recall["measured"]}
+    return {**made, "versions": [manifest.version, twin.version], "recall": manifest.recall.measured}
 
 
 def adopt_encoder(store: Store) -> IndexManifest:

@@ -14,11 +14,6 @@ from store.errors import StoreError
 POOLING = "avg"
 
 
-def is_untrained(weights: object) -> bool:
-    """Whether weights of this label are random numbers: the run is real, and its similarities mean nothing."""
-    return str(weights).startswith("random:")
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncoderSpec:
     """Everything that decides an embedding's numbers, and the label its weights go by.

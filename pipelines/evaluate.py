@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fetch.trust import Trust
 from index_builder.pages import ConfusedPair, evaluation_html
-from index_builder.search import Evaluation, Searcher, measure_retrieval, shown_columns
+from index_builder.search import Evaluation, Searcher, measure_retrieval
 from pipelines.labelled_queries import LabelledQueries, labels_of, queries_from_catalog, queries_from_index
 from pipelines.requests import EvaluateRequest, Uri
 from pipelines.results import Lines, Result
@@ -139,9 +139,8 @@ def find_answers(searcher: Searcher, queries: LabelledQueries, labels: Sequence[
     parts = []
     for start in range(0, len(queries.vectors), _SEARCHED_AT_ONCE):
         here = slice(start, start + _SEARCHED_AT_ONCE)
-        matches = searcher.search(queries.vectors[here], k + 1)
-        order = shown_columns(matches.rows == queries.own_rows[here, None], k)
-        parts.append([np.take_along_axis(found, order, axis=1) for found in (matches.rows, matches.scores)])
+        others = searcher.search(queries.vectors[here], k + 1).without(queries.own_rows[here], k)
+        parts.append([others.rows, others.scores])
     rows, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
     counts = collections.Counter(label for label in labels if label is not None)
     with_label = np.array([counts[label] for label in queries.labels], np.int64)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 from index_builder.build import Drift
 from store.index import IndexManifest
+from store.measured import GateVerdict
 from store.publication import Published
 
 
@@ -29,9 +29,10 @@ class Gate:
     passed: bool
     says: str
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def verdict(self) -> GateVerdict:
         """As a run's record keeps it."""
-        return {"gate": self.gate, "value": self.value, "limit": self.limit, "passed": self.passed}
+        return GateVerdict(self.gate, self.value, self.limit, self.passed)
 
 
 def rollback_gate(published: Published, over_rollback: bool) -> Gate:
@@ -52,8 +53,8 @@ def rejects_gate(rejected: int, rows: int, max_reject_ratio: float) -> Gate:
 def recall_gate(manifest: IndexManifest) -> Gate:
     """Whether the version finds the neighbours that exact search finds."""
     recall = manifest.recall
-    says = f"recall@{recall['k']} {recall['measured']:.4f}, expected at least --target_recall {recall['target']:g}"
-    return Gate("recall", recall["measured"], recall["target"], manifest.meets_target, says)
+    says = f"recall@{recall.k} {recall.measured:.4f}, expected at least --target_recall {recall.target:g}"
+    return Gate("recall", recall.measured, recall.target, manifest.meets_target, says)
 
 
 def shrink_gate(drift: Drift, max_shrink: float) -> Gate:

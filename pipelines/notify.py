@@ -109,8 +109,8 @@ def describe_run(record: RunRecord) -> str:
     if record.counts.get("catalog_rows") is not None:
         fates = [f"{record.counts[fate]:,} {fate}" for fate in _FATES if fate in record.counts]
         parts.append(f"{record.counts['catalog_rows']:,} rows ({', '.join(fates)})")
-    if record.recall and "measured" in record.recall:
-        parts.append(f"recall {record.recall['measured']:.4f}")
+    if record.recall is not None:
+        parts.append(f"recall {record.recall.measured:.4f}")
     if record.version and record.outcome == "published":
         parts.append(f"version {record.version}")
     if record.total_seconds is not None:

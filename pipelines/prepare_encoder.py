@@ -9,13 +9,14 @@ from pathlib import Path
 
 from encoder.backbones import find_backbone
 from encoder.source import KerasEncoderSource, open_source, publish_weights
-from encoder.spec import EncoderSpec, is_untrained
+from encoder.spec import EncoderSpec
 from encoder.weights import ResolvedWeights, resolve_weights
 from pipelines.encoder_choices import EncoderChoices, StoreEncoderChoices
 from pipelines.incremental import choose_previous
 from pipelines.log import LOG
 from pipelines.requests import EmbedRequest, ReindexRequest
 from store.damage import OnDamage, ignore, whole_snapshots
+from store.index import is_untrained
 from store.location import Store
 from transforms.previous import PreviousSnapshot
 

@@ -137,7 +137,7 @@ def ask_rollback_gate(run: Reindexing, beginning: Beginning) -> tuple[Gate, ...]
         return ()
     gate = rollback_gate(published, run.request.publish)
     _say_verdicts(run, [gate])
-    run.journal.note(gates=(gate.to_dict(),))
+    run.journal.note(gates=(gate.verdict,))
     if not gate.passed:
         refuse_after_rollback(published, run.store)
     return (gate,)
@@ -200,8 +200,7 @@ def find_or_build(run: Reindexing, beginning: Beginning, snapshot: str) -> Index
                 if not is_rotten(run.store, snapshot, setting_aside(run.store, run.say)):
                     raise
                 return None
-    recall = {name: version.recall[name] for name in ("k", "target", "measured")}
-    run.journal.note(version=version.version, recall=recall)
+    run.journal.note(version=version.version, recall=version.recall.result)
     return version
 
 
@@ -216,8 +215,8 @@ def _find_version(run: Reindexing, beginning: Beginning, snapshot: str) -> Index
 
 def _answers(manifest: IndexManifest, request: IndexOptions) -> bool:
     k = max(1, min(request.k, manifest.vectors - 1))
-    asked = (manifest.recall["k"], manifest.recall["target"]) == (k, request.target_recall)
-    dimensions = manifest.config.get("dimensions", request.dimensions)  # exact search has none
+    asked = (manifest.recall.k, manifest.recall.target) == (k, request.target_recall)
+    dimensions = manifest.config.dimensions or request.dimensions  # exact search has none
     return asked and manifest.meets_target and request.dimensions in (None, dimensions)
 
 
@@ -243,7 +242,7 @@ def ask_gates(run: Reindexing, beginning: Beginning, version: IndexManifest, ask
             drift = measure_drift(run.store, before, version.version)
         gates += [shrink_gate(drift, request.max_shrink), overlap_gate(drift, request.min_overlap)]
     _say_verdicts(run, gates)
-    run.journal.note(gates=tuple(gate.to_dict() for gate in (*asked, *gates)))
+    run.journal.note(gates=tuple(gate.verdict for gate in (*asked, *gates)))
     refusals = [gate.says for gate in gates if not gate.passed]
     if refusals:
         stays = f"{before} stays published" if before else "nothing is published"

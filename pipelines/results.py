@@ -12,6 +12,7 @@ from index_builder.pages import table_html
 from pipelines.trust import why_not_allowed
 from store.index import IndexManifest, version_folder
 from store.location import Store
+from store.measured import ExactConfig
 from store.runs import RunRecord
 from store.snapshot import SnapshotManifest, snapshot_folder
 
@@ -137,12 +138,12 @@ class IndexVersion(Result):
     def summary(self) -> Lines:
         """Vectors, recall, speed, memory, where the version and its report are."""
         manifest, recall, latency = self.manifest, self.manifest.recall, self.manifest.latency
-        target = f"target {recall['target']}, {recall['queries']:,} queries"
+        target = f"target {recall.target}, {recall.queries or 0:,} queries"
         return [
             ("vectors", f"{manifest.vectors:,}"),
-            (f"recall@{recall['k']}", f"{recall['measured']:.4f} of exact search ({target})"),
-            ("one query", f"{latency['single_ms_p50']:.3f} ms, 99% within {latency['single_ms_p99']:.3f} ms"),
-            ("queries/s", f"{latency['queries_per_s']:,.0f} alone, {latency['batch_queries_per_s']:,.0f} in batches"),
+            (f"recall@{recall.k}", f"{recall.measured:.4f} of exact search ({target})"),
+            ("one query", f"{latency.single_ms_p50:.3f} ms, 99% within {latency.single_ms_p99:.3f} ms"),
+            ("queries/s", f"{latency.queries_per_s:,.0f} alone, {latency.batch_queries_per_s:,.0f} in batches"),
             ("settings", _settings(manifest)),
             ("memory", f"{manifest.memory_bytes / 2**20:,.1f} MiB, the rest memory-mapped"),
             ("bytes", f"{sum(file.bytes for file in manifest.files):,} in {len(manifest.files)} files"),
@@ -154,11 +155,11 @@ class IndexVersion(Result):
 
 def _settings(manifest: IndexManifest) -> str:
     config = manifest.config
-    if config["kind"] == "exact":
+    if isinstance(config, ExactConfig):
         return "every vector compared"
     return (
-        f"{config['dimensions']} dimensions, {len(manifest.shards)} shards of {config['leaves']} leaves, "
-        f"{config['leaves_to_search']} searched, {config['candidates']} ranked again"
+        f"{config.dimensions} dimensions, {len(manifest.shards)} shards of {config.leaves} leaves, "
+        f"{config.leaves_to_search} searched, {config.candidates} ranked again"
     )
 
 
@@ -193,7 +194,7 @@ class Reindexed(Result):
             ("rejected", f"{counts['rejected']:,}"),
             *_rejects(record.rejected_by_reason),
             ("snapshot", str(record.snapshot)),
-            *([(f"recall@{recall['k']}", f"{recall['measured']:.4f}")] if recall else []),
+            *([(f"recall@{recall.k}", f"{recall.measured:.4f}")] if recall else []),
             ("seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in record.seconds.items())),
             ("published", f"{record.version} (before: {before or 'nothing'})")
             if self.outcome == "published"

@@ -140,29 +140,24 @@ def _rows(record: RunRecord) -> Iterator[_Metric]:
 
 
 def _quality(record: RunRecord) -> Iterator[_Metric]:
-    recall = record.recall or {}
-    for name, key, says in (
-        ("recall", "measured", "Measured recall@k of the version the run built or found."),
-        ("recall_target", "target", "The recall@k below which nothing is published."),
-    ):
-        if key in recall:
-            yield _one(name, says, recall[key])
+    if record.recall is not None:
+        yield _one("recall", "Measured recall@k of the version the run built or found.", record.recall.measured)
+        yield _one("recall_target", "The recall@k below which nothing is published.", record.recall.target)
     gates = record.gates
-    measured = [(gate["gate"], gate["value"]) for gate in gates if gate["value"] is not None]
+    measured = [(gate.gate, gate.value) for gate in gates if gate.value is not None]
     yield _by("gate_value", "What a gate measured.", "gate", measured)
-    yield _by("gate_limit", "What a gate compares with.", "gate", [(gate["gate"], gate["limit"]) for gate in gates])
-    passed = [(gate["gate"], float(gate["passed"])) for gate in gates]
+    yield _by("gate_limit", "What a gate compares with.", "gate", [(gate.gate, gate.limit) for gate in gates])
+    passed = [(gate.gate, float(gate.passed)) for gate in gates]
     yield _by("gate_passed", "Whether a gate let the run publish: 1 or 0.", "gate", passed)
 
 
 def _spent(record: RunRecord) -> Iterator[_Metric]:
     yield _by("duration_seconds", "Wall time by step.", "stage", record.seconds.items())
-    for name, key, says in (
-        ("machine_hours_per_million", "machine_hours_per_million", "Machine hours per million encoded pictures."),
-        ("cost_per_million", "per_million", "Estimated cost per million encoded pictures."),
-    ):
-        if key in record.cost:
-            yield _one(name, says, record.cost[key])
+    hours, price = record.cost.machine_hours_per_million, record.cost.per_million
+    if hours is not None:
+        yield _one("machine_hours_per_million", "Machine hours per million encoded pictures.", hours)
+    if price is not None:
+        yield _one("cost_per_million", "Estimated cost per million encoded pictures.", price)
 
 
 def _one(name: str, says: str, value: float) -> _Metric:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.picture_encoder import PictureEmbedding, PictureEncoder
-from encoder.spec import is_untrained
 from fetch.fetcher import FetchOptions, ImageFetcher
 from fetch.policy import ON_REQUEST
 from fetch.trust import AUTO, Trust
@@ -181,9 +180,8 @@ def open_searcher(store: Uri, version: str | None = None, *, trust: Trust = AUTO
     """
     uri = os.fspath(store)
     searcher = Searcher.open(uri, version)
-    weights = searcher.manifest.encoder.get("weights", "")
-    if is_untrained(weights):
-        LOG.warning(f"The weights ({weights}) are untrained: similarities mean nothing.")
+    if searcher.manifest.untrained:
+        LOG.warning(f"The weights ({searcher.manifest.encoder['weights']}) are untrained: similarities mean nothing.")
     return CatalogSearcher(Store(uri), searcher, trust)
 
 

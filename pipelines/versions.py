@@ -116,8 +116,8 @@ def _state(store: Store, version: str, is_current: bool, now: datetime.datetime)
         manifest.created_at,
         manifest.snapshot,
         manifest.vectors,
-        manifest.recall["measured"],
-        manifest.recall["target"],
+        manifest.recall.measured,
+        manifest.recall.target,
     )
 
 
@@ -170,8 +170,8 @@ def _named_target(store: Store, version: str) -> IndexManifest:
     manifest = read_index_manifest(store, version)
     if not manifest.meets_target:
         raise UserError(
-            f"--to {version}: expected recall of at least {manifest.recall['target']}, found "
-            f"{manifest.recall['measured']}; choose one that shelfmark versions calls kept"
+            f"--to {version}: expected recall of at least {manifest.recall.target}, found "
+            f"{manifest.recall.measured}; choose one that shelfmark versions calls kept"
         )
     return manifest
 

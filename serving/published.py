@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.model import default_batch_size
 from encoder.picture_encoder import PictureEncoder
-from encoder.spec import EncoderSpec, is_untrained
+from encoder.spec import EncoderSpec
 from fetch.row_pictures import RowPictures
 from index_builder.search import Searcher
 from serving.options import ServeOptions
@@ -55,7 +55,7 @@ class ServedVersion:
     @property
     def untrained(self) -> bool:
         """Whether its similarities mean nothing."""
-        return is_untrained(self.searcher.manifest.encoder.get("weights", ""))
+        return self.searcher.manifest.untrained
 
 
 def picture_batch_size(options: ServeOptions) -> int:

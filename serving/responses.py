@@ -11,6 +11,7 @@ from fastapi import Response
 from index_builder.search import Hit
 from serving.options import MAX_K, MAX_VECTORS, ServeOptions
 from serving.published import ServedVersion
+from store.measured import ExactConfig, Recall
 
 
 def json_response(document: Any, headers: dict[str, str] | None = None) -> Response:
@@ -26,15 +27,15 @@ def hit_documents(hits: Sequence[Hit]) -> list[dict[str, Any]]:
 def index_document(published: ServedVersion, options: ServeOptions, takes_urls: bool) -> dict[str, Any]:
     """The version that is served, and what may be asked of it."""
     manifest = published.searcher.manifest
-    recall = {name: value for name, value in manifest.recall.items() if name in ("k", "target", "measured", "queries")}
+    recall = Recall(manifest.recall.k, manifest.recall.target, manifest.recall.measured, manifest.recall.queries)
     return {
         "version": published.version,
         "snapshot": published.snapshot,
         "created_at": manifest.created_at,
         "vectors": manifest.vectors,
         "shards": len(manifest.shards),
-        "kind": "exact" if manifest.config["kind"] == "exact" else "tree",
-        "recall": recall,
+        "kind": "exact" if isinstance(manifest.config, ExactConfig) else "tree",
+        "recall": recall.to_dict(),
         "memory_bytes": manifest.memory_bytes,
         "encoder": manifest.encoder,
         "untrained": published.untrained,

@@ -220,7 +220,7 @@ def _announce(published: ServedVersion, before: ServedVersion | None = None) -> 
         metrics.INDEX.labels(*_labels(before)).set(0)
     metrics.INDEX.labels(*_labels(published)).set(1)
     metrics.INDEX_VECTORS.set(manifest.vectors)
-    metrics.INDEX_RECALL.set(manifest.recall["measured"])
+    metrics.INDEX_RECALL.set(manifest.recall.measured)
     metrics.INDEX_LOADED.set(time.time())
     if published.untrained:
         LOG.warning("untrained", extra={"weights": manifest.encoder.get("weights"), "so": "similarities mean nothing"})
@@ -230,7 +230,7 @@ def _announce(published: ServedVersion, before: ServedVersion | None = None) -> 
             "version": published.version,
             "snapshot": published.snapshot,
             "vectors": manifest.vectors,
-            "recall": manifest.recall["measured"],
+            "recall": manifest.recall.measured,
             "index_memory_bytes": manifest.memory_bytes,
             "resident_bytes": 1024 * int(proc_fields("self/status").get("VmRSS", "0 kB").split()[0]),
             "warm_up_s": round(published.warm_up_s, 2),

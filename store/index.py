@@ -10,6 +10,7 @@ from store.errors import DamagedError, StoreError, UserError
 from store.inner_paths import inner_path, locate
 from store.listed_files import find_fault
 from store.location import Store
+from store.measured import IndexConfig, Latency, Recall, ShardEntry, read_config
 from store.snapshot import MANIFEST, SNAPSHOT_NAME, check_name, known_fields, manifest_json
 
 INDEX_FORMAT_VERSION = 1
@@ -46,10 +47,10 @@ class IndexManifest:
     snapshot: str
     encoder: dict[str, Any]
     vectors: int
-    shards: tuple[dict[str, Any], ...]
-    config: dict[str, Any]
-    recall: dict[str, Any]
-    latency: dict[str, Any]
+    shards: tuple[ShardEntry, ...]
+    config: IndexConfig
+    recall: Recall
+    latency: Latency
     memory_bytes: int
     files: tuple[IndexFile, ...]
     timing: dict[str, Any]
@@ -59,7 +60,12 @@ class IndexManifest:
     @property
     def meets_target(self) -> bool:
         """Whether the measured recall reaches the target."""
-        return bool(self.recall["measured"] >= self.recall["target"])
+        return self.recall.measured >= self.recall.target
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the encoder's weights are random numbers, so that similarities mean nothing."""
+        return is_untrained(self.encoder.get("weights"))
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON, format_version first."""
@@ -80,16 +86,23 @@ class IndexManifest:
                     f"index format: expected {INDEX_FORMAT_VERSION}, found {fields['format_version']}; "
                     "use the Shelfmark that wrote it"
                 )
-            fields["shards"] = tuple(fields["shards"])
+            for shard in fields["shards"]:
+                inner_path(shard["name"])
+            fields["shards"] = tuple(ShardEntry.from_dict(shard) for shard in fields["shards"])
+            fields["config"] = read_config(fields["config"])
+            fields["recall"] = Recall.from_dict(fields["recall"])
+            fields["latency"] = Latency.from_dict(fields["latency"])
             fields["files"] = tuple(IndexFile(**file) for file in fields["files"])
             manifest = cls(**known_fields(cls, fields))
             check_name(manifest.snapshot, DamagedError)
-            for shard in manifest.shards:
-                inner_path(shard["name"])
-            _ = manifest.meets_target  # without both numbers nobody can tell whether it may be published
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"not an index manifest: {error!r}") from error
         return manifest
+
+
+def is_untrained(weights: object) -> bool:
+    """Whether weights of this label are random numbers: a run with them is real, its similarities mean nothing."""
+    return str(weights).startswith("random:")
 
 
 def version_folder(version: str) -> str:

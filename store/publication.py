@@ -206,8 +206,8 @@ def publish(store: Store, version: str, *, over: Published | None, by: str, fenc
     manifest = read_index_manifest(store, version)
     if not manifest.meets_target:
         raise GateRefused(
-            f"version {version}: expected recall of at least {manifest.recall['target']}, found "
-            f"{manifest.recall['measured']}; it is not published"
+            f"version {version}: expected recall of at least {manifest.recall.target}, found "
+            f"{manifest.recall.measured}; it is not published"
         )
     check_files(store, manifest)
     published = _swap(store, _successor(store, version, over, by, fence), over)

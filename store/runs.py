@@ -7,10 +7,10 @@ import datetime
 import json
 import os
 from collections.abc import Callable
-from typing import Any
 
 from store.errors import StoreError
 from store.location import Store
+from store.measured import Cost, GateVerdict, Recall
 from store.process import this_host, utc_now
 from store.snapshot import SNAPSHOT_NAME, check_name, manifest_json, new_name
 
@@ -40,7 +40,7 @@ class RunRecord:
         published_before: The version that was published when it started.
         counts: The snapshot manifest's `counts` and `work`, once the catalog is embedded.
         rejected_by_reason: Rejected rows by `store.rejects.Reason`.
-        gates: For each gate that was asked {"gate": name, "value": measured or None, "limit": number, "passed": bool}.
+        gates: The verdict of each gate that was asked.
         recall: k, target, measured, as in the version's manifest; None where none was measured.
         seconds: Wall time of each step.
         cost: What `estimate_cost` says of the pictures it encoded.
@@ -60,10 +60,10 @@ class RunRecord:
     published_before: str | None
     counts: dict[str, int]
     rejected_by_reason: dict[str, int]
-    gates: tuple[dict[str, Any], ...]
-    recall: dict[str, Any] | None
+    gates: tuple[GateVerdict, ...]
+    recall: Recall | None
     seconds: dict[str, float]
-    cost: dict[str, float]
+    cost: Cost
     host: str
     pid: int
     format_version: int = RUN_FORMAT_VERSION
@@ -87,7 +87,7 @@ class RunRecord:
             gates=(),
             recall=None,
             seconds={},
-            cost={},
+            cost=Cost(),
             host=this_host(),
             pid=os.getpid(),
         )
@@ -118,7 +118,10 @@ class RunRecord:
                     "use the Shelfmark that wrote it"
                 )
             known = {field.name: fields[field.name] for field in dataclasses.fields(cls)}
-            record = cls(**{**known, "gates": tuple(known["gates"])})
+            known["gates"] = tuple(GateVerdict.from_dict(gate) for gate in known["gates"])
+            known["recall"] = None if known["recall"] is None else Recall.from_dict(known["recall"])
+            known["cost"] = Cost.from_dict(known["cost"])
+            record = cls(**known)
             _check(record)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"not a run's record: {error!r}") from error
@@ -140,9 +143,8 @@ def _check(record: RunRecord) -> None:
         ValueError: A time cannot be read.
     """
     texts = ("run", "catalog", "outcome", "message", "host")
-    maps = ("counts", "rejected_by_reason", "seconds", "cost")
-    expected: dict[str, type | tuple[type, ...]] = {**dict.fromkeys(texts, str), **dict.fromkeys(maps, dict)}
-    expected["recall"] = (dict, type(None))
+    maps = ("counts", "rejected_by_reason", "seconds")
+    expected: dict[str, type] = {**dict.fromkeys(texts, str), **dict.fromkeys(maps, dict)}
     expected["pid"] = int
     for name, kind in expected.items():
         if not isinstance(getattr(record, name), kind):
@@ -152,13 +154,11 @@ def _check(record: RunRecord) -> None:
         raise TypeError(f"expected numbers in {', '.join(maps)}")
     for name in filter(None, (record.snapshot, record.version, record.published_before)):
         check_name(name, ValueError)
-    for gate in record.gates:
-        _ = gate["gate"], gate["value"], gate["limit"], gate["passed"]
     _instant(record.started_at)
     _ = record.total_seconds
 
 
-def estimate_cost(encoded: int, embed_seconds: float, cost_per_hour: float | None) -> dict[str, float]:
+def estimate_cost(encoded: int, embed_seconds: float, cost_per_hour: float | None) -> Cost:
     """What a million pictures cost at the pace of a run; start-up and pictures that were only compared included.
 
     Args:
@@ -167,18 +167,12 @@ def estimate_cost(encoded: int, embed_seconds: float, cost_per_hour: float | Non
         cost_per_hour: Of the machine, in any currency; None where nobody said.
 
     Returns:
-        machine_hours_per_million, and with a price per_million and cost_per_hour; empty where nothing was encoded.
+        The machine hours, and with a price what they cost; without any number where nothing was encoded.
     """
     if not encoded:
-        return {}
+        return Cost()
     hours = embed_seconds / 3600 / encoded * 1_000_000
-    if cost_per_hour is None:
-        return {"machine_hours_per_million": hours}
-    return {
-        "machine_hours_per_million": hours,
-        "per_million": hours * cost_per_hour,
-        "cost_per_hour": cost_per_hour,
-    }
+    return Cost(hours, None if cost_per_hour is None else hours * cost_per_hour, cost_per_hour)
 
 
 def write_run(store: Store, record: RunRecord) -> None:

@@ -9,6 +9,7 @@ import re
 import secrets
 from typing import Any
 
+from store.entries import Entry
 from store.errors import DamagedError, StoreError, UserError
 from store.inner_paths import locate
 from store.listed_files import find_fault
@@ -65,9 +66,13 @@ def snapshot_folder(snapshot: str) -> str:
 
 def manifest_json(manifest: Any) -> bytes:
     """A manifest, a dataclass with a format_version, as UTF-8 JSON: its fields in order, format_version first."""
-    fields = dataclasses.asdict(manifest)
+    fields = {field.name: getattr(manifest, field.name) for field in dataclasses.fields(manifest)}
     ordered = {"format_version": fields.pop("format_version"), **fields}
-    return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(ordered, indent=2, ensure_ascii=False, default=_plain_object).encode() + b"\n"
+
+
+def _plain_object(value: Any) -> dict[str, Any]:
+    return value.to_dict() if isinstance(value, Entry) else dataclasses.asdict(value)
 
 
 def known_fields(kind: type, fields: Any) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def build_index(
     if not manifest.meets_target:
         recall = manifest.recall
         raise GateRefused(
-            f"recall@{recall['k']} {recall['measured']:.4f} is under the target {recall['target']}: "
+            f"recall@{recall.k} {recall.measured:.4f} is under the target {recall.target}: "
             f"version {manifest.version} is kept and not published; try more --dimensions or a lower --target_recall"
         )
     publish(store, manifest.version, over=over, by="index")
@@ -251,7 +251,7 @@ def _finish(
     thumbnails_of: ThumbnailsOf,
 ) -> IndexManifest:
     """Writes the report and lists every file."""
-    rows = Rows.open([folder / shard["name"] for shard in built.shards])
+    rows = Rows.open([folder / shard.name for shard in built.shards])
     searcher = Searcher(manifest, built.engine, rows)
     sample = np.random.default_rng(0).permutation(manifest.vectors)[:_DUPLICATES_SAMPLE]
     duplicates = overview.near_duplicates(searcher, np.sort(sample))
@@ -269,7 +269,7 @@ def _check_reload(store: Store, manifest: IndexManifest, built: MeasuredIndex) -
     """
     reopened = Searcher.from_folder(manifest, open_version(store, manifest, verify=True))
     rows = np.linspace(0, manifest.vectors - 1, min(_CHECKED_ROWS, manifest.vectors)).astype(np.int64)
-    k = min(manifest.recall["k"], manifest.vectors)
+    k = min(manifest.recall.k, manifest.vectors)
     vectors = built.engine.vectors(rows)
     before, after = (
         one.search(vectors, k).scores for one in (Searcher(manifest, built.engine, reopened.rows), reopened)

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from index_builder.build.exact_neighbours import TIES, ExactSearch, Queries, recall
 from index_builder.build.measurement import RECALL_FILE
 from index_builder.build.snapshot_rows import SnapshotRows
-from index_builder.search.own_rows import without_own
 from index_builder.search.searcher import Searcher
 from store.errors import GateRefused, UserError
 from store.index import version_folder
@@ -69,14 +68,14 @@ def check_index(store: Store, version: str | None, say: Callable[[str], None] = 
     with store.open(locate(store, version_folder(name), RECALL_FILE)) as file:
         rows = pq.read_table(file)["query_row"].to_numpy()
     queries = Queries(rows, snapshot.vectors(rows))
-    k = int(manifest.recall["k"])
+    k = manifest.recall.k
     say(f"searching {snapshot.rows:,} rows exactly for {len(rows):,} queries")
     exact = ExactSearch(queries, k + TIES)
     for batch in snapshot.batches(ids=False):
         exact.show(batch.start, batch.embeddings)
-    found = without_own(searcher.search(queries.vectors, k + 1).rows, rows, k)
+    found = searcher.search(queries.vectors, k + 1).without(rows, k).rows
     measured = recall(found, exact.best(), k)
-    checked = Checked(name, len(rows), manifest.recall["measured"], measured, manifest.recall["target"])
+    checked = Checked(name, len(rows), manifest.recall.measured, measured, manifest.recall.target)
     if abs(checked.stated - measured) > TOLERANCE:
         raise GateRefused(f"version {name}: expected recall@{k} {checked.stated:.4f}, found {measured:.4f}")
     if measured < checked.target:

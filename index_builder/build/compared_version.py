@@ -57,7 +57,7 @@ class ComparedVersion:
         self.manifest: IndexManifest = read_index_manifest(store, version)
         self._folder = open_version(store, self.manifest)
         self._store = store
-        paths = [self._folder / shard["name"] / ROWS_FILE for shard in self.manifest.shards]
+        paths = [self._folder / shard.name / ROWS_FILE for shard in self.manifest.shards]
         tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
         self._ids = [chunk for table in tables for chunk in table["image_id"].chunks if len(chunk)]
         self._starts = np.cumsum([0, *map(len, self._ids)])
@@ -139,13 +139,12 @@ class ComparedVersion:
         """
         searcher = Searcher.from_folder(self.manifest, self._folder)
         depth = k + TIES
-        found = searcher.search(queries, depth + 1)
+        found = searcher.search(queries, depth + 1).without(rows, depth)
         answers = []
-        for own, near, cosines in zip(rows, found.rows, found.scores, strict=True):
-            others = np.flatnonzero((near >= 0) & (near != own))[:depth]
-            scores = cosines[others]
-            complete = len(others) < depth or bool(scores[-1] < scores[k - 1] - TIE)
-            answers.append(Neighbours([searcher.rows.image_id(row) for row in near[others]], scores, complete))
+        for near, cosines, image_ids in zip(found.rows, found.scores, found.image_ids(), strict=True):
+            scores = cosines[near >= 0]
+            complete = len(scores) < depth or bool(scores[-1] < scores[k - 1] - TIE)
+            answers.append(Neighbours(image_ids, scores, complete))
         return answers
 
 

@@ -21,6 +21,7 @@ from index_builder.build.plan import Plan
 from index_builder.build.shard import ingest, shard_name
 from index_builder.build.snapshot_rows import SnapshotRows
 from index_builder.search.engine import VECTORS_FILE, ExactEngine
+from store.measured import CurvePoint, ExactConfig, Recall, ShardEntry
 
 
 def build_exact(
@@ -39,19 +40,12 @@ def build_exact(
         measured = measure(engine, queries, truth, k)
         latency = describe_latency(engine, queries, k)
     write_truth(folder, queries, truth, k)
-    point = {"recall": measured, "latency_ms": latency["single_ms_p50"], "queries_per_s": latency["queries_per_s"]}
+    point = CurvePoint(measured, latency.single_ms_p50, latency.queries_per_s)
     return MeasuredIndex(
         engine=engine,
-        config={"built": "anew", "kind": "exact", "plan": dataclasses.asdict(plan)},
-        recall={
-            "k": k,
-            "target": target,
-            "measured": round_down(measured),
-            "queries": len(queries.rows),
-            "method": METHOD,
-            "curve": [point],
-        },
-        latency=dict(latency),
-        shards=({"name": shard_name(0), "rows": plan.rows},),
+        config=ExactConfig(built="anew", plan=dataclasses.asdict(plan)),
+        recall=Recall(k, target, round_down(measured), len(queries.rows), METHOD, (point,)),
+        latency=latency,
+        shards=(ShardEntry(shard_name(0), plan.rows),),
         memory_bytes=(shard / VECTORS_FILE).stat().st_size,
     )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from index_builder.build.exact_neighbours import Queries, recall
 from index_builder.build.tuning import Truth, answers, latencies_ms
 from index_builder.search.engine import Engine
+from store.measured import IndexConfig, Latency, Recall, ShardEntry
 
 RECALL_FILE = "recall.parquet"
 
@@ -67,10 +67,10 @@ class MeasuredIndex:
     """
 
     engine: Engine
-    config: dict[str, Any]
-    recall: dict[str, Any]
-    latency: dict[str, Any]
-    shards: tuple[dict[str, Any], ...]
+    config: IndexConfig
+    recall: Recall
+    latency: Latency
+    shards: tuple[ShardEntry, ...]
     memory_bytes: int
 
 
@@ -84,19 +84,19 @@ def round_down(share: float) -> float:
     return math.floor(share * 1e5 + 1e-6) / 1e5
 
 
-def describe_latency(engine: Engine, queries: Queries, k: int) -> dict[str, float]:
+def describe_latency(engine: Engine, queries: Queries, k: int) -> Latency:
     """Milliseconds of queries one at a time, and queries/s one at a time and in batches of 256."""
     latencies_ms(engine, queries, k, 50)  # the first queries load pages
     single = latencies_ms(engine, queries, k, len(queries.rows))
     began, done = time.perf_counter(), 0
     for start in range(0, len(queries.rows), _BATCH_QUERIES):
         done += len(engine.nearest(queries.vectors[start : start + _BATCH_QUERIES], k)[0])
-    return {
-        "single_ms_p50": round(float(np.percentile(single, 50)), 4),
-        "single_ms_p99": round(float(np.percentile(single, 99)), 4),
-        "queries_per_s": round(1000 / float(single.mean()), 1),
-        "batch_queries_per_s": round(done / (time.perf_counter() - began), 1),
-    }
+    return Latency(
+        single_ms_p50=round(float(np.percentile(single, 50)), 4),
+        single_ms_p99=round(float(np.percentile(single, 99)), 4),
+        queries_per_s=round(1000 / float(single.mean()), 1),
+        batch_queries_per_s=round(done / (time.perf_counter() - began), 1),
+    )
 
 
 def write_truth(folder: Path, queries: Queries, truth: Truth, k: int) -> None:

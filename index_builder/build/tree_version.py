@@ -41,6 +41,7 @@ from index_builder.search.tree import Tree, TreeOptions
 from index_builder.search.version_files import fetch_missing
 from store.index import version_folder
 from store.location import Store
+from store.measured import Recall, ShardEntry, TreeConfig
 
 Float32 = npt.NDArray[np.float32]
 
@@ -234,31 +235,32 @@ class TreeVersion:
         with self.watch.time("measure_s"):
             latency = describe_latency(engine, queries, self.k)
         write_truth(self.folder, queries, _half(truth, 1), self.k)
-        settings = dataclasses.asdict(chosen.settings)
+        settings = chosen.settings
         return MeasuredIndex(
             engine=engine,
-            config={
-                "kind": "scann",
-                "dimensions": chosen.dimensions,
-                "leaves": self.plan.leaves,
-                **settings,
-                "training_rows": self.plan.training_rows,
-                "shards": self.plan.shards,
-                "plan": dataclasses.asdict(self.plan),
-            },
-            recall={
-                "k": self.k,
-                "target": self.target,
-                "measured": round_down(measured),
-                "queries": len(queries.rows),
-                "method": METHOD,
-                "curve": [trial.to_dict() for trial in pareto(trials)],
-                "trials": [trial.to_dict() for trial in sorted(trials, key=lambda trial: trial.recall)],
-            },
-            latency=dict(latency),
+            config=TreeConfig(
+                dimensions=chosen.dimensions,
+                leaves=self.plan.leaves,
+                leaves_to_search=settings.leaves_to_search,
+                first_candidates=settings.first_candidates,
+                candidates=settings.candidates,
+                k=settings.k,
+                training_rows=self.plan.training_rows,
+                shards=self.plan.shards,
+                plan=dataclasses.asdict(self.plan),
+            ),
+            recall=Recall(
+                k=self.k,
+                target=self.target,
+                measured=round_down(measured),
+                queries=len(queries.rows),
+                method=METHOD,
+                curve=tuple(trial.to_point() for trial in pareto(trials)),
+                trials=tuple(trial.to_point() for trial in sorted(trials, key=lambda trial: trial.recall)),
+            ),
+            latency=latency,
             shards=tuple(
-                {"name": shard_name(number), "rows": stop - start}
-                for number, (start, stop) in enumerate(self.plan.spans())
+                ShardEntry(shard_name(number), stop - start) for number, (start, stop) in enumerate(self.plan.spans())
             ),
             memory_bytes=self._memory_bytes(),
         )

@@ -14,6 +14,7 @@ from index_builder.build.exact_neighbours import Queries, recall
 from index_builder.search.engine import Engine, Settings, TreeEngine
 from index_builder.search.own_rows import without_own
 from store.errors import UserError
+from store.measured import CurvePoint
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -50,26 +51,29 @@ class Trial:
     recall: float
     latency_ms: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_point(self) -> CurvePoint:
         """A point of the manifest's curve."""
-        return {
-            "recall": round(self.recall, 5),
-            "latency_ms": round(self.latency_ms, 5),
-            "queries_per_s": round(1000 / self.latency_ms, 1),
-            **self.setting(),
-        }
-
-    def setting(self) -> dict[str, int]:
-        """What the manifest's config calls these settings."""
-        settings = dataclasses.asdict(self.settings)
-        settings.pop("k")
-        return {"dimensions": self.dimensions, **settings}
+        return CurvePoint(
+            recall=round(self.recall, 5),
+            latency_ms=round(self.latency_ms, 5),
+            queries_per_s=round(1000 / self.latency_ms, 1),
+            dimensions=self.dimensions,
+            leaves_to_search=self.settings.leaves_to_search,
+            first_candidates=self.settings.first_candidates,
+            candidates=self.settings.candidates,
+        )
 
     @classmethod
-    def from_dict(cls, point: dict[str, Any], k: int) -> Trial:
-        """Reads what `to_dict` wrote, chosen for k neighbours."""
-        spent = (point["leaves_to_search"], point["first_candidates"], point["candidates"])
-        return cls(point["dimensions"], Settings(*spent, k), point["recall"], point["latency_ms"])
+    def from_point(cls, point: CurvePoint, k: int) -> Trial:
+        """Reads what `to_point` made, chosen for k neighbours.
+
+        Raises:
+            ValueError: The point has no settings.
+        """
+        dimensions, leaves, first = point.dimensions, point.leaves_to_search, point.first_candidates
+        if dimensions is None or leaves is None or first is None or point.candidates is None:
+            raise ValueError(f"expected the settings of a search in a tree, found {point.to_dict()}")
+        return cls(dimensions, Settings(leaves, first, point.candidates, k), point.recall, point.latency_ms)
 
 
 def answers(engine: Engine, queries: Queries, k: int) -> Int64:

@@ -22,6 +22,7 @@ from index_builder.build.previous_version import StartAnew, read_previous
 from index_builder.build.shard import WORK_FOLDER
 from index_builder.build.tree_version import RunShards, TreeVersion
 from store.index import version_folder
+from store.measured import TreeConfig
 
 
 def build_trees(version: TreeVersion, start_from: str | None, run_shards: RunShards) -> MeasuredIndex:
@@ -59,13 +60,13 @@ def _build_like(version: TreeVersion, start_from: str, run_shards: RunShards) ->
     began = time.perf_counter()
     attempt = dataclasses.replace(version, plan=previous.plan(version.plan), watch=Stopwatch())
     built = attempt.build_like(previous, run_shards)
-    if built.recall["measured"] >= version.target:
+    if built.recall.measured >= version.target:
         version.watch.seconds.update(attempt.watch.seconds)
         return built
-    _remove(version, [WORK_FOLDER, *(shard["name"] for shard in built.shards)])
+    _remove(version, [WORK_FOLDER, *(shard.name for shard in built.shards)])
     version.watch.add("given_up_s", time.perf_counter() - began)
     raise StartAnew(
-        f"with the settings of version {start_from} recall@{version.k} is {built.recall['measured']:.4f}, "
+        f"with the settings of version {start_from} recall@{version.k} is {built.recall.measured:.4f}, "
         f"under the target {version.target}"
     )
 
@@ -76,5 +77,9 @@ def _remove(version: TreeVersion, folders: list[str]) -> None:
         version.store.remove_folder(f"{version_folder(version.version)}/{name}")
 
 
-def _with_history(built: MeasuredIndex, how: str, **why: str) -> MeasuredIndex:
-    return dataclasses.replace(built, config={"built": how, **why, **built.config})
+def _with_history(built: MeasuredIndex, how: str, anew_because: str | None = None) -> MeasuredIndex:
+    """The index with how it was built in its config."""
+    config = built.config
+    if isinstance(config, TreeConfig):
+        return dataclasses.replace(built, config=dataclasses.replace(config, built=how, anew_because=anew_because))
+    return built

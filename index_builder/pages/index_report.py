@@ -12,6 +12,7 @@ from index_builder.pages.overview import DuplicatePair, MapPoint
 from index_builder.pages.search_sheet import hit_tile
 from index_builder.search.rows import Hit
 from store.index import IndexManifest
+from store.measured import CurvePoint, ExactConfig, IndexConfig
 
 __all__ = ["report_html"]
 
@@ -51,27 +52,27 @@ def report_html(
 
 def _verdict(manifest: IndexManifest) -> Html:
     recall = manifest.recall
-    found = f"recall@{recall['k']} {recall['measured']:.4f}"
+    found = f"recall@{recall.k} {recall.measured:.4f}"
     facts = f"{manifest.created_at}, from snapshot {manifest.snapshot}. "
     if manifest.meets_target:
-        return element("p", facts, f"Measured {found}, target {recall['target']:g}: may be published.")
-    verdict = f"Measured {found}, under the target {recall['target']:g}: not to be published."
+        return element("p", facts, f"Measured {found}, target {recall.target:g}: may be published.")
+    verdict = f"Measured {found}, under the target {recall.target:g}: not to be published."
     return element("p", facts, element("b", verdict, class_="bad"))
 
 
 def _numbers(manifest: IndexManifest) -> Html:
     latency = manifest.latency
     measured = {
-        "ms for one query, median": latency.get("single_ms_p50"),
-        "ms for one query, 99th percentile": latency.get("single_ms_p99"),
-        "queries/s, one at a time": latency.get("queries_per_s"),
-        "queries/s, in batches": latency.get("batch_queries_per_s"),
+        "ms for one query, median": latency.single_ms_p50,
+        "ms for one query, 99th percentile": latency.single_ms_p99,
+        "queries/s, one at a time": latency.queries_per_s,
+        "queries/s, in batches": latency.batch_queries_per_s,
     }
     return cards(
         [
             (f"vectors of {manifest.encoder.get('embedding_dim', '?')} dimensions", f"{manifest.vectors:,}"),
             ("shards", f"{len(manifest.shards):,}"),
-            (f"recall@{manifest.recall['k']}", f"{manifest.recall['measured']:.4f}"),
+            (f"recall@{manifest.recall.k}", f"{manifest.recall.measured:.4f}"),
             *(
                 (name, f"{value:,.4g}" if value < 1000 else f"{value:,.0f}")
                 for name, value in measured.items()
@@ -84,40 +85,48 @@ def _numbers(manifest: IndexManifest) -> Html:
 
 def _recall(manifest: IndexManifest) -> Html:
     recall = manifest.recall
-    curve: list[dict[str, Any]] = recall.get("curve", [])
-    tried: list[dict[str, Any]] = recall.get("trials", [])
+    curve, tried = recall.curve or (), recall.trials or ()
     chosen = [trial for trial in [*curve, *tried] if _is_chosen(trial, manifest.config)][:1]
     rest = [trial for trial in tried if trial not in curve and trial not in chosen]
     shown = [(trial, "fastest at their recall") for trial in curve] + [(trial, "tried") for trial in rest]
     points = [_point(trial, series) for trial, series in shown if trial not in chosen]
     points += [_point(trial, "chosen", chosen=True) for trial in chosen]
-    name = f"recall@{recall['k']}"
+    name = f"recall@{recall.k}"
     picture = plot(
         points,
         Axis("milliseconds for one query, median", log=True),
         Axis(name),
-        line=[_point(trial) for trial in sorted(curve, key=lambda trial: trial["latency_ms"])],
-        target=Target(recall["target"], f"target {recall['target']:g}"),
+        line=[_point(trial) for trial in sorted(curve, key=lambda trial: trial.latency_ms)],
+        target=Target(recall.target, f"target {recall.target:g}"),
     )
-    header = [column for column in (*_MEASURES, *_SETTINGS) if any(column in trial for trial in curve)]
-    rows = [["chosen" if trial in chosen else "", *(trial.get(column, "") for column in header)] for trial in curve]
-    method = f"{recall.get('method', '')} ({recall.get('queries', 0):,} queries)"
+    header = [column for column in (*_MEASURES, *_SETTINGS) if any(column in _numbers_of(trial) for trial in curve)]
+    rows = [
+        ["chosen" if trial in chosen else "", *(_numbers_of(trial).get(column, "") for column in header)]
+        for trial in curve
+    ]
+    method = f"{recall.method or ''} ({recall.queries or 0:,} queries)"
     return section("Recall and latency", picture, table(["", *header], rows), element("p", method, class_="faint"))
 
 
-def _is_chosen(trial: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+def _is_chosen(trial: CurvePoint, config: IndexConfig) -> bool:
     """Whether these are the settings that the version is searched with; exact search has none to differ in."""
-    return all(trial[name] == config.get(name) for name in _SETTINGS if name in trial)
+    return isinstance(config, ExactConfig) or all(getattr(trial, name) == getattr(config, name) for name in _SETTINGS)
 
 
-def _point(trial: Mapping[str, Any], series: str = "", *, chosen: bool = False) -> Point:
-    tooltip = ", ".join(f"{name} {trial[name]:g}" for name in (*_MEASURES, *_SETTINGS) if name in trial)
-    return Point(trial["latency_ms"], trial["recall"], tooltip, series, chosen)
+def _numbers_of(trial: CurvePoint) -> dict[str, float]:
+    """What is shown of a point, in the order of its columns."""
+    found = trial.to_dict()
+    return {name: found[name] for name in (*_MEASURES, *_SETTINGS) if name in found}
+
+
+def _point(trial: CurvePoint, series: str = "", *, chosen: bool = False) -> Point:
+    tooltip = ", ".join(f"{name} {value:g}" for name, value in _numbers_of(trial).items())
+    return Point(trial.latency_ms, trial.recall, tooltip, series, chosen)
 
 
 def _memory(manifest: IndexManifest) -> Html:
     raw = manifest.vectors * manifest.encoder.get("embedding_dim", 0) * _FLOAT32_BYTES
-    plan = manifest.config.get("plan", {})
+    plan = manifest.config.plan or {}
     disk = sum(file.bytes for file in manifest.files)
     sizes = {
         "in memory when open": manifest.memory_bytes,
@@ -135,14 +144,14 @@ def _memory(manifest: IndexManifest) -> Html:
 
 
 def _plan(manifest: IndexManifest) -> Html:
-    config = {name: value for name, value in manifest.config.items() if name != "plan"}
-    shards = [(shard["name"], shard["rows"]) for shard in manifest.shards]
+    config = {name: value for name, value in manifest.config.to_dict().items() if name != "plan"}
+    shards = [(shard.name, shard.rows) for shard in manifest.shards]
     return section(
         "Plan and configuration",
         element("h3", "As built"),
         table((), _facts(config)),
         element("h3", "As planned"),
-        table((), _facts(manifest.config.get("plan", {}))),
+        table((), _facts(manifest.config.plan or {})),
         element("h3", "Shards"),
         table(("shard", "rows"), shards),
     )

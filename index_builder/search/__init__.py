@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from index_builder.search.neighbours import Query, answer, most_own, query_of_image, query_of_item, similar_items
-from index_builder.search.own_rows import shown_columns
 from index_builder.search.picture_digests import PictureDigests
 from index_builder.search.retrieval_quality import Evaluation, measure_retrieval
 from index_builder.search.rows import Hit, Rows, row_table
@@ -25,6 +24,5 @@ __all__ = [
     "query_of_image",
     "query_of_item",
     "row_table",
-    "shown_columns",
     "similar_items",
 ]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from index_builder.search import int8_codes
 from index_builder.search.tree import Tree
+from store.measured import TreeConfig
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -49,6 +50,11 @@ class Settings:
     first_candidates: int
     candidates: int
     k: int
+
+    @classmethod
+    def of(cls, config: TreeConfig) -> Settings:
+        """The settings that a version is searched with."""
+        return cls(config.leaves_to_search, config.first_candidates, config.candidates, config.k)
 
     def for_count(self, count: int) -> Settings:
         """These settings, raised for more neighbours than they were chosen for."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from index_builder.search.engine import VECTORS_FILE, Engine, ExactEngine, Settings, TreeEngine, TreeShard
-from index_builder.search.own_rows import shown_columns
+from index_builder.search.own_rows import OwnRows, others_first
 from index_builder.search.rows import Hit, Rows
 from index_builder.search.version_files import open_version
 from store.errors import StoreError, UserError
 from store.index import IndexManifest, read_index_manifest
 from store.location import Store
+from store.measured import ExactConfig, IndexConfig
 from store.publication import current_version
 
 __all__ = ["Hit", "Matches", "Searcher"]
@@ -66,20 +67,16 @@ class Matches:
         ends = np.cumsum((self.rows >= 0).sum(axis=1)).tolist()
         return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def without(self, own: Sequence[Collection[int]], k: int) -> Matches:
+    def without(self, own: OwnRows, k: int) -> Matches:
         """The first `k` answers that are not a query's own rows.
 
         Args:
-            own: For each of the q queries, row numbers to leave out.
+            own: What to leave out of each of the q answers.
             k: Answers to keep; to have so many, there must be k more than own rows.
         """
-        hidden = self.rows < 0
-        for number, of_one in enumerate(own):
-            if of_one:
-                hidden[number] |= np.isin(self.rows[number], list(of_one))
-        order = shown_columns(hidden, k)
-        rows, scores = np.where(hidden, -1, self.rows), np.where(hidden, np.float32(np.nan), self.scores)
-        return Matches(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1), self._catalog)
+        places, there = others_first(self.rows, own, k)
+        rows, scores = (np.take_along_axis(found, places, 1) for found in (self.rows, self.scores))
+        return Matches(np.where(there, rows, -1), np.where(there, scores, np.float32(np.nan)), self._catalog)
 
 
 class Searcher:
@@ -128,7 +125,7 @@ class Searcher:
         Raises:
             StoreError: They cannot be read.
         """
-        folders = [folder / shard["name"] for shard in manifest.shards]
+        folders = [folder / shard.name for shard in manifest.shards]
         try:
             searcher = cls(manifest, _open_engine(manifest.config, folder, folders), Rows.open(folders))
         except (ValueError, KeyError, OSError) as error:
@@ -260,9 +257,8 @@ def _no_answers(k: int) -> tuple[Int64, Float32]:
     return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
 
 
-def _open_engine(config: dict[str, Any], folder: Path, folders: list[Path]) -> Engine:
-    if config["kind"] == "exact":
+def _open_engine(config: IndexConfig, folder: Path, folders: list[Path]) -> Engine:
+    if isinstance(config, ExactConfig):
         return ExactEngine(np.load(folders[0] / VECTORS_FILE, mmap_mode="r").view(np.ndarray))
-    settings = Settings(**{field.name: config[field.name] for field in dataclasses.fields(Settings)})
-    shards = [TreeShard.open(shard, config["leaves"]) for shard in folders]
-    return TreeEngine(shards, np.load(folder / PROJECTION_FILE), settings)
+    shards = [TreeShard.open(shard, config.leaves) for shard in folders]
+    return TreeEngine(shards, np.load(folder / PROJECTION_FILE), Settings.of(config))

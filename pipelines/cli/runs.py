@@ -77,14 +77,13 @@ def _cells(record: RunRecord) -> tuple[str, ...]:
 
 
 def _recall(record: RunRecord) -> str:
-    measured = (record.recall or {}).get("measured")
-    return f"{measured:.4f}" if isinstance(measured, int | float) else "-"
+    return "-" if record.recall is None else f"{record.recall.measured:.4f}"
 
 
 def _cost(record: RunRecord) -> str:
     """In the currency of --cost_per_hour, or in machine hours where no price was given."""
-    if "per_million" in record.cost:
-        return f"{record.cost['per_million']:,.2f}"
-    if "machine_hours_per_million" in record.cost:
-        return f"{record.cost['machine_hours_per_million']:,.2f} machine hours"
+    if record.cost.per_million is not None:
+        return f"{record.cost.per_million:,.2f}"
+    if record.cost.machine_hours_per_million is not None:
+        return f"{record.cost.machine_hours_per_million:,.2f} machine hours"
     return "-"

@@ -42,7 +42,7 @@ def just_enough(sharded: Indexed, searcher: Searcher, queries: Queries) -> Engin
     for candidates in range(K + 5, 60):
         engine = searcher.with_settings(leaves_to_search=ROWS, first_candidates=400, candidates=candidates)._engine
         found = without_own(engine.nearest(queries.vectors, K + 1)[0], queries.rows, K)
-        if recall(found, truth, K) >= sharded.manifest.recall["target"]:
+        if recall(found, truth, K) >= sharded.manifest.recall.target:
             return engine
     raise AssertionError("no setting reaches the target")
 
@@ -84,7 +84,7 @@ def test_a_filter_keeps_to_the_recall_target(
     sharded: Indexed, just_enough: Engine, queries: Queries, share: float, kind: str
 ) -> None:
     mask = mask_of(sharded, kind, share, np.random.default_rng(5))
-    assert filtered_recall(sharded, just_enough, queries, mask) >= sharded.manifest.recall["target"]
+    assert filtered_recall(sharded, just_enough, queries, mask) >= sharded.manifest.recall.target
 
 
 def test_without_what_is_nearest_the_rest_is_found_as_well(
@@ -97,7 +97,7 @@ def test_without_what_is_nearest_the_rest_is_found_as_well(
         for row in sample(sharded, 150, seed=6).rows.tolist():
             one = Queries(np.array([row]), sharded.vectors[[row]])
             recalls.append(filtered_recall(sharded, just_enough, one, group != group[row]))
-        assert np.mean(recalls) >= sharded.manifest.recall["target"]
+        assert np.mean(recalls) >= sharded.manifest.recall.target
 
 
 def test_a_filter_that_admits_every_row_finds_what_no_filter_finds(sharded: Indexed, just_enough: Engine) -> None:
@@ -115,7 +115,7 @@ def test_a_filter_that_admits_nothing_finds_nothing(sharded: Indexed, searcher: 
 
 def test_any_filter_agrees_with_brute_force(sharded: Indexed, searcher: Searcher) -> None:
     """Each example within what chance allows so few queries, all of them together at the target."""
-    target = sharded.manifest.recall["target"]
+    target = sharded.manifest.recall.target
     found: list[float] = []
 
     @settings(max_examples=40, deadline=None)

@@ -48,7 +48,7 @@ def test_killed_at_any_step_of_a_build_current_names_a_whole_version(tmp_path: P
     store = Store(str(tmp_path / "store"))
     searcher = Searcher.open(store.uri, verify=True)  # the build after the last kill
     assert searcher.version in list_versions(store)
-    assert searcher.manifest.recall["measured"] == 1
+    assert searcher.manifest.recall.measured == 1
 
 
 SLOW_BUILD = """

@@ -25,11 +25,12 @@ from pipelines.results import Snapshot
 from pipelines.search import CatalogSearcher
 from store.index import IndexManifest, version_folder
 from store.location import Store
+from store.measured import ExactConfig, Recall, ShardEntry
 from store.runs import write_run
 from store.snapshot import Counts, SnapshotManifest
 from tests.store.test_runs import of_day
 from tests.store.test_terminal_text import STRANGE
-from tests.support.versions import add_version, name_of
+from tests.support.versions import LATENCY, add_version, name_of
 
 EVIL = "red\x1b[2J\x9b1m\u202eder\x07\u2028\x7f\r\n\tx"
 
@@ -55,8 +56,8 @@ def searcher(monkeypatch: pytest.MonkeyPatch) -> Searcher:
     }
     encoder = {"embedding_dim": 4, "weights": EVIL, "backbone": EVIL}
     manifest = IndexManifest(
-        name_of(1), "", name_of(1), encoder, count, ({"name": "shard-00000", "rows": count},),
-        {"kind": "exact"}, {}, {}, 0, (), {}, {},
+        name_of(1), "", name_of(1), encoder, count, (ShardEntry("shard-00000", count),),
+        ExactConfig(), Recall(10, 0.95, 1.0), LATENCY, 0, (), {}, {},
     )  # fmt: skip
     made = Searcher(manifest, ExactEngine(np.eye(4, dtype=np.float32)), Rows([row_table(pa.table(columns))]))
     opened = CatalogSearcher(Store("s"), made)

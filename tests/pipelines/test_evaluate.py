@@ -25,8 +25,10 @@ from pipelines.evaluate import find_answers
 from pipelines.labelled_queries import ITEM, LabelledQueries, labels_of, queries_from_index
 from store.errors import StoreError, UserError
 from store.index import IndexManifest
+from store.measured import ExactConfig, Recall, ShardEntry
 from store.snapshot import snapshot_folder
 from tests.support.small_store import SmallStore, make_small_index
+from tests.support.versions import LATENCY
 
 
 def make_searcher(vectors: np.ndarray, labels: Sequence[str | None]) -> Searcher:
@@ -41,8 +43,8 @@ def make_searcher(vectors: np.ndarray, labels: Sequence[str | None]) -> Searcher
         ),
     }
     manifest = IndexManifest(
-        "v", "", "s", {"embedding_dim": vectors.shape[1]}, count, ({"name": "shard-00000", "rows": count},),
-        {"kind": "exact"}, {}, {}, 0, (), {}, {},
+        "v", "", "s", {"embedding_dim": vectors.shape[1]}, count, (ShardEntry("shard-00000", count),),
+        ExactConfig(), Recall(10, 0.95, 1.0), LATENCY, 0, (), {}, {},
     )  # fmt: skip
     return Searcher(manifest, ExactEngine(vectors), Rows([row_table(pa.table(columns))]))
 

@@ -62,7 +62,7 @@ def test_a_store_is_brought_up_to_date_and_no_further(tmp_path, catalog, rows, s
     changed = reindex(store, catalog)
     assert (changed.outcome, changed.published_before) == ("published", first.version)
     assert (changed.counts["embedded"], changed.counts["reused"], changed.counts["gone"]) == (1, 27, 2)
-    assert {gate["gate"]: gate["passed"] for gate in changed.gates} == dict.fromkeys(
+    assert {gate.gate: gate.passed for gate in changed.gates} == dict.fromkeys(
         ("rejects", "recall", "shrink", "overlap"), True
     )
     assert check_published(store) == changed.version

@@ -14,6 +14,7 @@ from pipelines.requests import ReindexRequest
 from store.errors import GateRefused, StoreError
 from store.index import list_versions
 from store.location import Store
+from store.measured import GateVerdict
 from store.publication import publish, read_current
 from store.snapshot import Counts, list_snapshots, read_manifest
 from tests.support.drawn_catalog import draw, put
@@ -112,7 +113,7 @@ def test_a_damaged_snapshot_is_set_aside_and_what_is_missing_is_embedded_again(
     # What the whole snapshot before has is taken from there, and the two pictures that changed since are made anew.
     assert (third.counts["embedded"], third.counts["reused"]) == (2, 28)
     assert check_published(store) == third.version
-    assert {gate["gate"]: gate["passed"] for gate in third.gates}["overlap"]
+    assert {gate.gate: gate.passed for gate in third.gates}["overlap"]
     assert second.snapshot not in list_snapshots(Store(str(store)))
 
 
@@ -177,12 +178,12 @@ def test_a_rollback_stands_until_somebody_says_publish(tmp_path, catalog, store)
     run = new_run(store, catalog)
     with pytest.raises(GateRefused, match=f"rolled back from {second.version} to {first.version} .*--publish"):
         bring_up_to_date(run, lambda: None)
-    assert run.journal.record.gates == ({"gate": "rollback", "value": 1.0, "limit": 0.0, "passed": False},)
+    assert run.journal.record.gates == (GateVerdict("rollback", 1.0, 0.0, False),)
     assert read_current(Store(str(store))) == first.version
     assert list_snapshots(Store(str(store)))[-1] == second.snapshot, "nothing was embedded for nothing"
     third = reindex(store, catalog, dataclasses.replace(REQUEST, publish=True))
     assert (third.outcome, third.published_before) == ("published", first.version)
-    assert [gate["gate"] for gate in third.gates] == ["rollback", "rejects", "recall", "shrink", "overlap"]
+    assert [gate.gate for gate in third.gates] == ["rollback", "rejects", "recall", "shrink", "overlap"]
     assert reindex(store, catalog).outcome == "nothing_to_do", "and that is that"
 
 

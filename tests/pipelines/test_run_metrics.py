@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.run_metrics import metrics_text, write_metrics_file
 from store.errors import StoreError, UserError
+from store.measured import Cost, GateVerdict
 from store.rejects import Reason
 from store.runs import OUTCOMES
 from tests.store.test_runs import PUBLISHED, STARTED
@@ -21,7 +22,7 @@ from tests.store.test_runs import PUBLISHED, STARTED
 NOW = datetime.datetime(2026, 11, 6, 3, 20, tzinfo=datetime.timezone.utc)
 ENDED_S = datetime.datetime(2026, 11, 5, 3, 16, 30, 500_000, tzinfo=datetime.timezone.utc).timestamp()
 FAILED = dataclasses.replace(
-    STARTED, outcome="failed", message="no space", counts={}, rejected_by_reason={}, seconds={}, cost={}
+    STARTED, outcome="failed", message="no space", counts={}, rejected_by_reason={}, seconds={}, cost=Cost()
 )
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -125,7 +126,7 @@ def test_what_a_run_did_not_come_to_is_left_out() -> None:
 
 
 def test_a_gate_that_measured_nothing_has_a_limit_and_no_value() -> None:
-    gate = {"gate": "overlap", "value": None, "limit": 0.5, "passed": True}
+    gate = GateVerdict("overlap", None, 0.5, True)
     samples = parse(metrics_text(dataclasses.replace(PUBLISHED, gates=(gate,)), NOW))
     assert value(samples, "gate_value", gate="overlap") is None
     assert value(samples, "gate_limit", gate="overlap") == 0.5

@@ -11,6 +11,7 @@ import pytest
 from pipelines.cli.main import run_command
 from store.errors import UserError
 from store.location import Store
+from store.measured import Cost
 from store.process import this_host
 from store.runs import write_run
 from tests.store.test_runs import PUBLISHED, STARTED, of_day
@@ -39,9 +40,9 @@ def outcomes(store, capsys) -> list[str]:
 
 
 def test_a_line_for_each_run(store, capsys):
-    write_run(store, dataclasses.replace(PUBLISHED, run=name_of(1), cost={"per_million": 1234.5, "cost_per_hour": 2.0}))
+    write_run(store, dataclasses.replace(PUBLISHED, run=name_of(1), cost=Cost(None, 1234.5, 2.0)))
     write_run(
-        store, of_day(2, outcome="refused", message="overlap 0.31\nis under 0.5", recall=None, cost={}, counts={})
+        store, of_day(2, outcome="refused", message="overlap 0.31\nis under 0.5", recall=None, cost=Cost(), counts={})
     )
     write_run(store, PUBLISHED)
     assert run("--store", store.uri) == 0

@@ -68,7 +68,7 @@ def test_a_version_whose_rows_have_no_digests_takes_the_snapshots(table, tmp_pat
     rows = Searcher.open(store.uri).rows
     wanted = {row["image_id"]: row["content_sha256"] for row in rows_of(tmp_path / "store", manifest).values()}
     assert {rows.image_id(row): rows.content_sha256(row) for row in range(4)} == wanted
-    folder = tmp_path / "store" / "indexes" / version.version / version.shards[0]["name"]
+    folder = tmp_path / "store" / "indexes" / version.version / version.shards[0].name
     whole = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow"))).read_all()
     old = Rows([whole.drop_columns(["content_sha256"])])
     assert old.content_sha256(0) == ""

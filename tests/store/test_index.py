@@ -84,8 +84,8 @@ def test_a_flipped_byte_is_found(store, tmp_path, monkeypatch):
     ("change", "says"),
     [
         ({"format_version": 7}, "index format: expected 1, found 7; use the Shelfmark that wrote it"),
-        ({"recall": {"measured": 0.9}}, "not an index manifest: KeyError.*target"),
-        ({"recall": {"measured": "high", "target": 0.9}}, "not an index manifest: TypeError"),
+        ({"recall": {"k": 10, "measured": 0.9}}, "not an index manifest: KeyError.*target"),
+        ({"recall": {"k": 10, "measured": "high", "target": 0.9}}, "not an index manifest: TypeError"),
         ({"version": name_of(9)}, f"expected version {name_of(1)}, found {name_of(9)}"),
     ],
 )

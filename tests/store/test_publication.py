@@ -9,6 +9,7 @@ import pytest
 from store.errors import GateRefused, StoreError
 from store.index import commit_version, list_versions, read_index_manifest, version_folder
 from store.location import Store
+from store.measured import Cost
 from store.publication import (
     CURRENT,
     Published,
@@ -34,7 +35,7 @@ def store(request, tmp_path, monkeypatch):
 
 def run_record(run: str, outcome: str, version: str) -> RunRecord:
     at = f"{run[:4]}-{run[4:6]}-{run[6:8]}T04:00:00+00:00"
-    return RunRecord(run, "c.csv", at, at, outcome, "", None, version, None, {}, {}, (), None, {}, {}, "host", 1)
+    return RunRecord(run, "c.csv", at, at, outcome, "", None, version, None, {}, {}, (), None, {}, Cost(), "host", 1)
 
 
 @pytest.mark.parametrize(

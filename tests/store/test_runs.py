@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from store.errors import StoreError
 from store.location import Store
+from store.measured import Cost, GateVerdict, Recall
 from store.runs import OUTCOMES, RUN_FORMAT_VERSION, RunRecord, estimate_cost, read_runs, write_run
 from tests.support.versions import day_at, name_of
 
@@ -26,10 +27,10 @@ PUBLISHED = RunRecord(
     published_before=name_of(4),
     counts={"catalog_rows": 10_000, "embedded": 100, "reused": 9_880, "rejected": 20, "fetched": 103, "encoded": 100},
     rejected_by_reason={"not_found": 15, "timeout": 5},
-    gates=({"gate": "overlap", "value": 0.93, "limit": 0.5, "passed": True},),
-    recall={"k": 10, "target": 0.95, "measured": 0.9712},
+    gates=(GateVerdict("overlap", 0.93, 0.5, True),),
+    recall=Recall(10, 0.95, 0.9712),
     seconds={"embed": 60.0, "index": 30.5},
-    cost={"machine_hours_per_million": 1.25},
+    cost=Cost(1.25),
     host="worker-1 pid:[4026531836]",
     pid=4321,
 )
@@ -133,11 +134,11 @@ def test_seconds_from_start_to_end() -> None:
 
 
 def test_cost_of_a_million_pictures() -> None:
-    assert estimate_cost(1_000_000, 7200.0, None) == {"machine_hours_per_million": 2.0}
-    assert estimate_cost(500, 1.8, 3.0) == {
+    assert estimate_cost(1_000_000, 7200.0, None).to_dict() == {"machine_hours_per_million": 2.0}
+    assert estimate_cost(500, 1.8, 3.0).to_dict() == {
         "machine_hours_per_million": pytest.approx(1.0),
         "per_million": pytest.approx(3.0),
         "cost_per_hour": 3.0,
     }
-    assert estimate_cost(100, 36.0, 0.0)["per_million"] == 0.0
-    assert estimate_cost(0, 12.0, 3.0) == {}
+    assert estimate_cost(100, 36.0, 0.0).per_million == 0.0
+    assert estimate_cost(0, 12.0, 3.0).to_dict() == {}

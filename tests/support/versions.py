@@ -9,10 +9,12 @@ from typing import Any
 
 from store.index import IndexFile, IndexManifest, commit_version, version_folder
 from store.location import Store
+from store.measured import ExactConfig, Latency, Recall, ShardEntry
 from store.publication import publish, read_published
 from store.snapshot import Counts, SnapshotManifest, commit, snapshot_folder
 
 CONTENT = bytes(range(256)) * 8
+LATENCY = Latency(0.7, 1.4, 1400.0, 9000.0)
 
 
 def name_of(day: int) -> str:
@@ -34,10 +36,10 @@ def version_manifest(day: int, snapshot_day: int, measured: float, content: byte
         snapshot=name_of(snapshot_day),
         encoder={"backbone": "ResNet50"},
         vectors=1234,
-        shards=({"name": "shard-00000", "rows": 1234},),
-        config={"kind": "exact"},
-        recall={"k": 10, "target": 0.95, "measured": measured, "queries": 1000},
-        latency={},
+        shards=(ShardEntry("shard-00000", 1234),),
+        config=ExactConfig(),
+        recall=Recall(10, 0.95, measured, 1000),
+        latency=LATENCY,
         memory_bytes=0,
         files=(IndexFile("shard-00000/vectors.npy", len(content), digest),),
         timing={},

@@ -211,4 +211,4 @@ def test_a_tree_of_several_shards_against_exact_search(sharded: Indexed, store: 
     assert len(sharded.manifest.shards) == 3
     assert (found.gone, found.added, found.probes) == (0, 0, 200)
     assert found.overlap is not None
-    assert sharded.manifest.recall["measured"] - 0.02 < found.overlap <= 1
+    assert sharded.manifest.recall.measured - 0.02 < found.overlap <= 1

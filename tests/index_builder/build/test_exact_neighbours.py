@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index_builder.build.exact_neighbours import ExactSearch, Queries, recall
-from index_builder.search.own_rows import without_own
 
 
 @given(seed=st.integers(0, 1000), rows=st.integers(2, 80), k=st.integers(1, 12), cut=st.integers(0, 80))
@@ -66,8 +65,3 @@ def test_nothing_to_find_is_not_missed() -> None:
 def test_fewer_neighbours_than_k_can_all_be_found() -> None:
     truth = np.array([[1, -1, -1]]), np.array([[0.9, -np.inf, -np.inf]], np.float32)
     assert recall(np.array([[1, -1]]), truth, 2) == 1
-
-
-def test_the_own_row_is_left_out_or_else_the_last() -> None:
-    found = np.array([[7, 1, 2], [1, 8, 2], [1, 2, 3]])
-    np.testing.assert_array_equal(without_own(found, np.array([7, 8, 9]), 2), [[1, 2], [1, 2], [1, 2]])

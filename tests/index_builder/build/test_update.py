@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,12 @@ from index_builder.build.plan import Plan, plan_index
 from index_builder.build.previous_version import StartAnew, check_comparable, near_trials, read_previous
 from index_builder.build.request import BuildRequest
 from index_builder.build.shard import ShardTask, build_shard
+from index_builder.search.engine import Settings
 from index_builder.search.searcher import PROJECTION_FILE, Searcher
 from store.errors import GateRefused, UserError
 from store.index import IndexManifest, list_versions, read_index_manifest, version_folder
 from store.location import Store
+from store.measured import TreeConfig
 from store.publication import current_version
 from store.snapshot import SnapshotManifest, commit, list_snapshots, new_name, read_manifest, snapshot_folder
 from tests.index_builder.conftest import DIMENSION, ROWS, Indexed, use_trees
@@ -82,20 +83,23 @@ def update(store: Store, said: list[str] | None = None, **asked: object) -> Inde
     return build_version(store, request, (said if said is not None else []).append, run_shards=here)
 
 
+def tree_of(manifest: IndexManifest) -> TreeConfig:
+    assert isinstance(manifest.config, TreeConfig)
+    return manifest.config
+
+
 def test_with_few_changes_settings_are_kept_and_nothing_is_tuned(grown: Store) -> None:
     before = current_version(grown)
     assert before is not None
     old = read_index_manifest(grown, before)
     said: list[str] = []
     manifest = update(grown, said)
-    assert manifest.config["built"] == f"with the settings of {before}"
+    assert manifest.config.built == f"with the settings of {before}"
     assert manifest.meets_target
     assert not [line for line in said if line.startswith(("trying", "choosing"))]
     assert "tune_s" not in manifest.timing
     assert "projection_s" not in manifest.timing
-    assert {manifest.config[name] for name in ("dimensions", "leaves")} == {
-        old.config[name] for name in ("dimensions", "leaves")
-    }
+    assert [tree_of(manifest).dimensions, tree_of(manifest).leaves] == [tree_of(old).dimensions, tree_of(old).leaves]
     assert current_version(grown) == before  # not published
     projections = [
         np.load(io.BytesIO(grown.read(f"{version_folder(name)}/{PROJECTION_FILE}")))
@@ -121,20 +125,20 @@ def test_its_recall_is_what_a_search_of_its_snapshot_finds(grown: Store) -> None
     kth = np.sort(scores, axis=1)[:, -10]
     found = searcher.search(whole[asked], 11).rows
     right = [sum(scores[i, row] >= kth[i] - 1e-6 for row in found[i] if row != asked[i]) for i in range(500)]
-    assert np.minimum(right, 10).mean() / 10 == pytest.approx(manifest.recall["measured"], abs=0.015)
+    assert np.minimum(right, 10).mean() / 10 == pytest.approx(manifest.recall.measured, abs=0.015)
     assert {searcher.rows.hit(int(row), 1.0).image_id for row in range(0, len(rows), 500)} == set(rows[::500])
 
 
 def test_its_report_and_curve_are_of_settings_measured_on_it(grown: Store) -> None:
     manifest = update(grown)
-    curve, trials = manifest.recall["curve"], manifest.recall["trials"]
+    curve, trials = manifest.recall.curve or (), manifest.recall.trials or ()
     names = ("dimensions", "leaves_to_search", "first_candidates", "candidates")
-    assert [trial for trial in trials if all(trial[name] == manifest.config[name] for name in names)]
+    assert [trial for trial in trials if all(getattr(trial, name) == getattr(manifest.config, name) for name in names)]
     assert 0 < len(curve) <= len(trials) <= 6
     before = current_version(grown)
     assert before is not None
-    old = {json.dumps(trial) for trial in read_index_manifest(grown, before).recall["trials"]}
-    assert not old & {json.dumps(trial) for trial in trials}  # other latencies: they were measured again
+    old = read_index_manifest(grown, before).recall.trials or ()
+    assert not set(map(repr, old)) & set(map(repr, trials))  # other latencies: they were measured again
     page = grown.read(f"{version_folder(manifest.version)}/report.html").decode()
     assert f"with the settings of {before}" in page
 
@@ -144,7 +148,7 @@ def test_one_update_starts_from_another(grown: Store) -> None:
     change_rows(grown, day=31 - 2, seed=5)
     request = dataclasses.replace(REQUEST, start_from=first.version, snapshot=list_snapshots(grown)[-1])
     second = build_index(grown, request, run_shards=here)
-    assert second.config["built"] == f"with the settings of {first.version}"
+    assert second.config.built == f"with the settings of {first.version}"
     assert current_version(grown) == second.version
 
 
@@ -163,9 +167,9 @@ def test_settings_that_miss_the_target_on_other_data_are_chosen_anew(
     said: list[str] = []
     request = dataclasses.replace(REQUEST, snapshot=harder, start_from=before.version)
     manifest = build_version(store, request, said.append)
-    assert manifest.config["built"] == "anew"
-    assert "under the target 0.95" in manifest.config["anew_because"]
-    assert any(line == f"choosing everything anew: {manifest.config['anew_because']}" for line in said)
+    assert manifest.config.built == "anew"
+    assert "under the target 0.95" in str(tree_of(manifest).anew_because)
+    assert any(line == f"choosing everything anew: {tree_of(manifest).anew_because}" for line in said)
     assert manifest.meets_target
     assert manifest.timing["given_up_s"] > 0
     assert manifest.timing["tune_s"] > 0
@@ -200,8 +204,8 @@ def test_small_catalogs_have_no_settings_to_keep(tmp_path: Path) -> None:
     said: list[str] = []
     again = build_index(store, BuildRequest(start_from=before.version), said.append)
     assert f"few enough rows for exact search: nothing is taken over from version {before.version}" in said
-    assert (before.config["built"], again.config["built"]) == ("anew", "anew")
-    assert again.recall["measured"] == 1
+    assert (before.config.built, again.config.built) == ("anew", "anew")
+    assert again.recall.measured == 1
 
 
 def test_a_version_that_does_not_exist_is_the_callers_mistake(grown: Store) -> None:
@@ -214,7 +218,7 @@ def test_a_damaged_projection_is_not_used(grown: Store) -> None:
     before = read_index_manifest(grown, str(current_version(grown)))
     path = Path(grown.uri, version_folder(before.version), PROJECTION_FILE)
     given = (before.version, plan_of(before), before.encoder, 10, 0.95)
-    assert read_previous(grown, *given).dimensions == before.config["dimensions"]
+    assert read_previous(grown, *given).dimensions == before.config.dimensions
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
     with pytest.raises(StartAnew, match="it was changed or damaged"):
         read_previous(grown, *given)
@@ -236,7 +240,7 @@ def test_build_version_leaves_it_to_build_index_to_refuse(tmp_path: Path, monkey
 
 
 def plan_of(manifest: IndexManifest, rows: int = ROWS, dimensions: int | None = None) -> Plan:
-    return plan_index(rows, DIMENSION, 8 << 30, manifest.recall["target"], dimensions=dimensions)
+    return plan_index(rows, DIMENSION, 8 << 30, manifest.recall.target, dimensions=dimensions)
 
 
 @pytest.mark.parametrize(
@@ -269,22 +273,21 @@ def test_another_kind_a_missed_target_and_far_off_leaves(sharded: Indexed, monke
         check_comparable(manifest, plan_of(manifest, 300), *given)
     use_trees(monkeypatch, ROWS // 3)
     plan = plan_of(manifest)
-    missed = dataclasses.replace(manifest, recall={**manifest.recall, "measured": 0.94})
+    missed = dataclasses.replace(manifest, recall=dataclasses.replace(manifest.recall, measured=0.94))
     with pytest.raises(StartAnew, match="did not reach its own target"):
         check_comparable(missed, plan, *given)
-    leaves = manifest.config["leaves"]
+    leaves = tree_of(manifest).leaves
     check_comparable(manifest, dataclasses.replace(plan, leaves=int(leaves * 1.4)), *given)
     with pytest.raises(StartAnew, match=f"its shards have {leaves} leaves, and {leaves * 2} suit"):
         check_comparable(manifest, dataclasses.replace(plan, leaves=leaves * 2), *given)
 
 
 def test_the_settings_tried_again_are_those_around_the_chosen(sharded: Indexed) -> None:
-    trials = near_trials(sharded.manifest)
-    config = sharded.manifest.config
-    settings = [trial.setting() for trial in trials]
-    assert 1 <= len(settings) <= 6
-    chosen = [i for i, one in enumerate(settings) if all(config[name] == value for name, value in one.items())]
+    config = tree_of(sharded.manifest)
+    trials = near_trials(sharded.manifest, config)
+    assert 1 <= len(trials) <= 6
+    chosen = [i for i, trial in enumerate(trials) if trial.settings == Settings.of(config)]
     assert len(chosen) == 1
     assert chosen[0] <= 2
     assert [trial.latency_ms for trial in trials] == sorted(trial.latency_ms for trial in trials)
-    assert {trial.dimensions for trial in trials} == {config["dimensions"]}
+    assert {trial.dimensions for trial in trials} == {config.dimensions}

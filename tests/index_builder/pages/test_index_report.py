@@ -7,34 +7,32 @@ from index_builder.pages.index_report import report_html
 from index_builder.pages.overview import DuplicatePair, MapPoint
 from index_builder.search.rows import Hit
 from store.index import IndexFile, IndexManifest
+from store.measured import CurvePoint, ExactConfig, Recall, ShardEntry, TreeConfig
 from tests.support.pages import HOSTILE, PIXEL, read_safe_page
+from tests.support.versions import LATENCY
 
-SETTINGS = {"dimensions": 64, "leaves_to_search": 8, "first_candidates": 100, "candidates": 40}
-
-
-def trial(recall: float, latency_ms: float, **changes: int) -> dict[str, Any]:
-    measures = {"recall": recall, "latency_ms": latency_ms, "queries_per_s": 1000 / latency_ms}
-    return {**measures, **SETTINGS, **changes}
+SETTINGS: dict[str, Any] = {"dimensions": 64, "leaves_to_search": 8, "first_candidates": 100, "candidates": 40}
 
 
-CURVE = [trial(0.91, 0.4, leaves_to_search=4), trial(0.956, 0.7), trial(0.99, 2.0, leaves_to_search=32)]
+def trial(recall: float, latency_ms: float, **changes: int) -> CurvePoint:
+    return CurvePoint(recall, latency_ms, 1000 / latency_ms, **{**SETTINGS, **changes})
+
+
+CURVE = (trial(0.91, 0.4, leaves_to_search=4), trial(0.956, 0.7), trial(0.99, 2.0, leaves_to_search=32))
+CONFIG = TreeConfig(
+    leaves=300, k=10, training_rows=50_000, shards=1, plan={"disk_bytes": 400 << 20, "dimensions": [64, 96]}, **SETTINGS
+)
+RECALL = Recall(10, 0.95, 0.9534, 1000, "against exact search", CURVE)
 MANIFEST = IndexManifest(
     version="20261121T031500Z-0a1b2c",
     created_at="2026-11-21T03:15:00+00:00",
     snapshot="20261120T031500Z-ffffff",
     encoder={"backbone": "resnet50", "embedding_dim": 2048, "fingerprint": "f00d"},
     vectors=123_456,
-    shards=({"name": "shard-00000", "rows": 123_456},),
-    config={"kind": "scann", "leaves": 300, **SETTINGS, "plan": {"disk_bytes": 400 << 20, "dimensions": [64, 96]}},
-    recall={
-        "k": 10,
-        "target": 0.95,
-        "measured": 0.9534,
-        "queries": 1000,
-        "method": "against exact search",
-        "curve": CURVE,
-    },
-    latency={"single_ms_p50": 0.7, "single_ms_p99": 1.4, "queries_per_s": 1400.0, "batch_queries_per_s": 9000.0},
+    shards=(ShardEntry("shard-00000", 123_456),),
+    config=CONFIG,
+    recall=RECALL,
+    latency=LATENCY,
     memory_bytes=200 << 20,
     files=(IndexFile("shard-00000/codes.npy", 300 << 20, "00"),),
     timing={"seconds": 71.5, "train_s": 33.25},
@@ -64,7 +62,7 @@ def test_everything_measured_is_on_the_page() -> None:
 
 
 def test_a_version_under_its_target_says_so() -> None:
-    under = dataclasses.replace(MANIFEST, recall={**MANIFEST.recall, "measured": 0.9})
+    under = dataclasses.replace(MANIFEST, recall=dataclasses.replace(RECALL, measured=0.9))
     assert "under the target 0.95" in report(under).text
 
 
@@ -76,9 +74,9 @@ def test_the_chosen_setting_is_marked_on_the_curve() -> None:
 
 def test_a_chosen_setting_beside_the_curve_is_marked_too_among_all_that_were_tried() -> None:
     slower = trial(0.97, 3.0, candidates=60)
-    recall = {**MANIFEST.recall, "trials": [*CURVE, slower, trial(0.5, 4.0)]}
-    config = {**MANIFEST.config, "candidates": 60}
-    parsed = report(dataclasses.replace(MANIFEST, recall={**recall, "measured": 0.96}, config=config))
+    recall = dataclasses.replace(RECALL, measured=0.96, trials=(*CURVE, slower, trial(0.5, 4.0)))
+    config = dataclasses.replace(CONFIG, candidates=60)
+    parsed = report(dataclasses.replace(MANIFEST, recall=recall, config=config))
     assert parsed.classed("chosen") == 1
     assert "fastest at their recall" in parsed.text
     assert parsed.text.count("recall 0.97, latency_ms 3") == 1
@@ -86,10 +84,8 @@ def test_a_chosen_setting_beside_the_curve_is_marked_too_among_all_that_were_tri
 
 
 def test_exact_search_is_one_point_and_needs_no_settings() -> None:
-    point = {"recall": 1.0, "latency_ms": 0.3, "queries_per_s": 3333.3}
-    exact = dataclasses.replace(
-        MANIFEST, config={"kind": "exact"}, recall={**MANIFEST.recall, "measured": 1.0, "curve": [point]}, files=()
-    )
+    recall = dataclasses.replace(RECALL, measured=1.0, curve=(CurvePoint(1.0, 0.3, 3333.3),))
+    exact = dataclasses.replace(MANIFEST, config=ExactConfig(), recall=recall, files=())
     parsed = report(exact)
     assert parsed.classed("chosen") == 1
     assert "leaves_to_search" not in parsed.text

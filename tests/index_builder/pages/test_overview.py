@@ -13,6 +13,8 @@ from index_builder.search.engine import ExactEngine
 from index_builder.search.rows import Rows, row_table
 from index_builder.search.searcher import Searcher
 from store.index import IndexManifest
+from store.measured import ExactConfig, Recall
+from tests.support.versions import LATENCY
 
 
 def searcher_over(vectors: npt.NDArray[Any], attributes: list[dict[str, str]] | None = None) -> Searcher:
@@ -36,9 +38,9 @@ def searcher_over(vectors: npt.NDArray[Any], attributes: list[dict[str, str]] | 
         encoder={"embedding_dim": vectors.shape[1]},
         vectors=len(vectors),
         shards=(),
-        config={"kind": "exact"},
-        recall={},
-        latency={},
+        config=ExactConfig(),
+        recall=Recall(10, 0.95, 1.0),
+        latency=LATENCY,
         memory_bytes=0,
         files=(),
         timing={},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from index_builder.search.neighbours import Query, answer, query_of_image, query
 from index_builder.search.rows import Rows, row_table
 from index_builder.search.searcher import Searcher
 from store.errors import UserError
-from store.index import IndexManifest
 from tests.index_builder.conftest import Indexed
+from tests.support.versions import version_manifest
 
 DIMENSION = 6
 
@@ -34,8 +35,9 @@ def searcher_of(items: list[int], seed: int) -> tuple[Searcher, np.ndarray]:
             ),
         }
     )
-    rest: dict[str, Any] = {"shards": (), "config": {}, "recall": {}, "latency": {}, "timing": {}, "versions": {}}
-    manifest = IndexManifest("v", "", "s", {"embedding_dim": DIMENSION}, len(items), memory_bytes=0, files=(), **rest)
+    manifest = dataclasses.replace(
+        version_manifest(1, 1, 1.0), encoder={"embedding_dim": DIMENSION}, vectors=len(items)
+    )
     return Searcher(manifest, ExactEngine(vectors.astype(np.float32)), Rows([row_table(rows)])), vectors
 
 

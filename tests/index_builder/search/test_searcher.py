@@ -52,7 +52,7 @@ def test_recall_over_all_shards_is_what_the_manifest_says(sharded: Indexed, sear
     measured = recall_of(np.array(answers), truth)
     assert len(sharded.manifest.shards) == 3
     assert measured >= 0.94
-    assert abs(measured - sharded.manifest.recall["measured"]) < 0.02
+    assert abs(measured - sharded.manifest.recall.measured) < 0.02
 
 
 @pytest.mark.parametrize(("name", "k"), [("half", 10), ("twentieth", 10), ("thousandth", 10), ("thousandth", 3)])
@@ -110,8 +110,8 @@ def test_more_answers_than_rows_are_padded(exact: Indexed, searcher: Searcher, s
 
 def test_exact_search_finds_what_sorting_finds(exact: Indexed) -> None:
     searcher = exact.open()
-    assert exact.manifest.config["kind"] == "exact"
-    assert exact.manifest.recall["measured"] == 1
+    assert exact.manifest.config.kind == "exact"
+    assert exact.manifest.recall.measured == 1
     mask = searcher.rows.matching({"half": "yes"})
     found = searcher.search(exact.vectors, 10, where={"half": "yes"})
     for number, query in enumerate(exact.vectors):

@@ -103,7 +103,7 @@ def test_the_index_says_what_it_is_and_what_may_be_asked(client, served_store):
         "created_at": manifest.created_at,
         "vectors": ROWS,
         "shards": len(manifest.shards),
-        "kind": manifest.config["kind"],
+        "kind": manifest.config.kind,
         "memory_bytes": manifest.memory_bytes,
         "encoder": manifest.encoder,
         "untrained": False,
@@ -111,7 +111,7 @@ def test_the_index_says_what_it_is_and_what_may_be_asked(client, served_store):
         "picture_urls": False,
         "limits": {"k": 1000, "vectors": 64, "upload_bytes": 16 << 20, "pixels": 64_000_000},
     }
-    assert recall == {name: manifest.recall[name] for name in recall}
+    assert recall == {name: getattr(manifest.recall, name) for name in recall}
     assert {"k", "target", "measured"} <= recall.keys()
 
 
