@@ -7,15 +7,22 @@ did once the bundle is committed, so a retried one counts once.
 
 from __future__ import annotations
 
+import collections
+import functools
+import logging
 from collections.abc import Iterable
 
 from apache_beam.metrics import Metrics
+from apache_beam.metrics.cells import DistributionData
 from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.metrics.metricbase import Counter, Distribution
 from apache_beam.runners.runner import PipelineResult
 
 from transforms.row_outcomes import EmbeddedRow, RejectedRow, RowOutcome
 
 NAMESPACE = "shelfmark"
+
+_LOG = logging.getLogger("shelfmark")
 
 _COUNTERS = ("bytes_fetched",)
 
@@ -42,11 +49,22 @@ def record(measured: Iterable[tuple[str, int]]) -> None:
         if name in _COUNTERS:
             _count(name, value)
         else:
-            Metrics.distribution(NAMESPACE, name).update(value)
+            _distribution(name).update(value)
 
 
 def _count(name: str, by: int) -> None:
-    Metrics.counter(NAMESPACE, name).inc(by)
+    _counter(name).inc(by)
+
+
+# Made once: to make one costs twice what it costs to use it.
+@functools.cache
+def _counter(name: str) -> Counter:
+    return Metrics.counter(NAMESPACE, name)
+
+
+@functools.cache
+def _distribution(name: str) -> Distribution:
+    return Metrics.distribution(NAMESPACE, name)
 
 
 def reported_metrics(result: PipelineResult) -> dict[str, int | dict[str, float]]:
@@ -56,19 +74,28 @@ def reported_metrics(result: PipelineResult) -> dict[str, int | dict[str, float]
         result: Of a pipeline that has ended.
 
     Returns:
-        By name, in alphabetical order; empty where the runner reports nothing.
+        By name, summed over the steps that have it, in alphabetical order; empty where the runner reports nothing. A
+        runner that fails to report is a warning: the run is over, and what it committed stands.
     """
     try:
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
-    except (AttributeError, NotImplementedError, ValueError):
+    except (AttributeError, NotImplementedError):
         return {}  # not every runner has them
-    counters: dict[str, int | dict[str, float]] = {}
+    except Exception as error:  # whatever a runner's own client raises
+        _LOG.warning(f"the runner's metrics could not be had: {type(error).__name__}: {' '.join(str(error).split())}")
+        return {}
+    counters: collections.Counter[str] = collections.Counter()
     for metric in found["counters"]:
-        name = metric.key.metric.name
-        counters[name] = int(counters.get(name, 0)) + int(metric.result)  # type: ignore[arg-type]
+        counters[metric.key.metric.name] += metric.result or 0
+    distributions: dict[str, DistributionData] = {}
     for metric in found["distributions"]:
-        value = metric.result
-        if value.count:
-            numbers = {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max}
-            counters[metric.key.metric.name] = {**numbers, "mean": round(value.sum / value.count, 3)}
-    return dict(sorted(counters.items()))
+        name, value = metric.key.metric.name, metric.result
+        if value is not None and value.count:
+            distributions[name] = value.data.combine(distributions.get(name))
+    told: dict[str, int | dict[str, float]] = {name: _numbers(value) for name, value in distributions.items()}
+    return dict(sorted({**told, **counters}.items()))
+
+
+def _numbers(data: DistributionData) -> dict[str, float]:
+    mean = round(data.sum / data.count, 3)
+    return {"count": data.count, "sum": data.sum, "min": data.min, "max": data.max, "mean": mean}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import pytest
+from apache_beam.metrics.cells import DistributionData, DistributionResult
+from apache_beam.metrics.execution import MetricKey, MetricResult
+from apache_beam.metrics.metricbase import MetricName
 
 from pipelines.beam_flags import parse_beam_flags
 from pipelines.embed import embed_options, new_progress, started_now
@@ -26,13 +32,16 @@ SOURCE = FakeEncoderSource(batch_size=8)
     [
         (),
         pytest.param(
-            ("--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"),
+            ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
             marks=pytest.mark.slow,
         ),
+        pytest.param(("--runner=PrismRunner",), marks=[pytest.mark.slow, pytest.mark.prism]),
     ],
-    ids=["in_process", "multi_processing"],
+    ids=["in_process", "multi_processing", "prism"],
 )
 def test_counters_are_the_counts_of_the_manifest(tmp_path, flags):
+    if "--runner=PrismRunner" in flags:
+        flags = (*flags, f"--prism_location={os.environ['SHELFMARK_PRISM']}")
     rows = [*draw(tmp_path, 40), {"image_id": "gone", "image_uri": "gone.jpg"}, {"image_id": "none", "image_uri": ""}]
     catalog, store = write_catalog(tmp_path / "c.csv", rows), tmp_path / "store"
     previous = PreviousSnapshot.of(Store(str(store)), embed_again(catalog, store, source=SOURCE))
@@ -70,9 +79,44 @@ def test_counters_are_the_counts_of_the_manifest(tmp_path, flags):
         assert distribution["min"] <= distribution["mean"] <= distribution["max"]
 
 
-def test_a_runner_that_reports_nothing_is_no_fault():
-    class Silent:
-        def metrics(self) -> None:
-            raise NotImplementedError
+class Ended:
+    """A run that is over, on a runner that reports these, or fails to."""
 
-    assert reported_metrics(Silent()) == {}  # type: ignore[arg-type]
+    def __init__(self, found: dict[str, list[MetricResult]] | Exception) -> None:
+        self._found = found
+
+    def metrics(self) -> Ended:
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self
+
+    def query(self, wanted: Any) -> dict[str, list[MetricResult]]:
+        assert isinstance(self._found, dict)
+        return self._found
+
+
+def metric(name: str, value: Any, step: str, *, committed: bool = True) -> MetricResult:
+    return MetricResult(MetricKey(step, MetricName("shelfmark", name)), value if committed else None, value)
+
+
+def distribution(*values: int) -> DistributionResult:
+    return DistributionResult(DistributionData(sum(values), len(values), min(values), max(values)))
+
+
+def test_a_name_is_summed_over_its_steps():
+    counters = [metric("rows_reused", 5, "Compare"), metric("rows_reused", 2, "EmbedShard", committed=False)]
+    distributions = [metric("fetch_ms", distribution(1, 2), "A"), metric("fetch_ms", distribution(10), "B")]
+    assert reported_metrics(Ended({"counters": counters, "distributions": distributions})) == {  # type: ignore[arg-type]
+        "fetch_ms": {"count": 3, "sum": 13, "min": 1, "max": 10, "mean": 4.333},
+        "rows_reused": 7,
+    }
+
+
+def test_a_runner_that_reports_nothing_is_no_fault(caplog):
+    assert reported_metrics(Ended(NotImplementedError())) == {}  # type: ignore[arg-type]
+    assert not caplog.records
+
+
+def test_a_runner_that_fails_to_report_fails_no_run(caplog):
+    assert reported_metrics(Ended(RuntimeError("gone"))) == {}  # type: ignore[arg-type]
+    assert "gone" in caplog.text

@@ -40,3 +40,14 @@ def test_nothing_that_threads_note_is_lost():
     while any(thread.is_alive() for thread in threads):
         taken += sum(value for _, value in measured.take())
     assert taken + sum(value for _, value in measured.take()) == 8000
+
+
+def test_short_times_add_up():
+    measured = Measured()
+    for value in (0.25, 3, 0.25, 0.25, 4, 0.25, 0.25):
+        measured.note("ms" if isinstance(value, float) else "n", value)
+    taken = [*measured.take()]
+    assert [value for name, value in taken if name == "ms"] == [0, 0, 0, 1, 0]
+    assert [value for name, value in taken if name == "n"] == [3, 4]
+    measured.note("ms", 0.75)
+    assert [*measured.take()] == [("ms", 1)]
