@@ -102,8 +102,7 @@ class EmbeddingLine:
         self._decoded: collections.deque[_Decoded] = collections.deque()
         self._outcomes: list[PictureOutcome] = []
         self._jobs_on_line = self._jobs_before_model = self._waiting_bytes = 0
-        self._flushing = False
-        self._closed = False
+        self._flushing = self._closed = False
         self._failure: BaseException | None = None
         self._over = threading.Event()
         self._start_threads(limits, pause or self._over.wait)
