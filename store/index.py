@@ -102,7 +102,7 @@ class IndexManifest:
 
 def is_untrained(weights: object) -> bool:
     """Whether weights of this label are random numbers: a run with them is real, its similarities mean nothing."""
-    return str(weights).startswith("random:")
+    return str(weights).partition(":")[0] == "random"
 
 
 def version_folder(version: str) -> str:
