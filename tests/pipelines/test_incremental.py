@@ -236,7 +236,8 @@ def test_a_store_without_snapshots_needs_no_explanation(tmp_path):
 )
 def test_every_runner_finds_the_same_change(tmp_path, runner):
     if "--runner=PrismRunner" in runner:
-        runner = (*runner, f"--prism_location={os.environ['SHELFMARK_PRISM']}")
+        location = f"--prism_location={os.environ['SHELFMARK_PRISM']}"
+        runner = (*runner, location, "--experiments=disable_prism_server_singleton")
     rows = draw(tmp_path, 60)
     catalog = write_catalog(tmp_path / "c.csv", rows)
     embed_again(catalog, tmp_path / "store", beam_flags=runner)

@@ -101,7 +101,8 @@ def test_shards_on_beam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: 
 @pytest.mark.prism
 def test_shards_on_prism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prism = f"--prism_location={os.environ['SHELFMARK_PRISM']}"
-    built_on_beam(tmp_path, monkeypatch, ["--runner=PrismRunner", prism])
+    own = "--experiments=disable_prism_server_singleton"  # another test's server knows no location
+    built_on_beam(tmp_path, monkeypatch, ["--runner=PrismRunner", prism, own])
 
 
 @pytest.mark.parametrize(

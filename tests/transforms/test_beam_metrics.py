@@ -41,7 +41,9 @@ SOURCE = FakeEncoderSource(batch_size=8)
 )
 def test_counters_are_the_counts_of_the_manifest(tmp_path, flags):
     if "--runner=PrismRunner" in flags:
-        flags = (*flags, f"--prism_location={os.environ['SHELFMARK_PRISM']}")
+        # A server of its own: one that another test's pipeline has tried to start in this process knows no location.
+        own = "--experiments=disable_prism_server_singleton"
+        flags = (*flags, f"--prism_location={os.environ['SHELFMARK_PRISM']}", own)
     rows = [*draw(tmp_path, 40), {"image_id": "gone", "image_uri": "gone.jpg"}, {"image_id": "none", "image_uri": ""}]
     catalog, store = write_catalog(tmp_path / "c.csv", rows), tmp_path / "store"
     previous = PreviousSnapshot.of(Store(str(store)), embed_again(catalog, store, source=SOURCE))
