@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
-from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from pipelines.beam_flags import is_local
 from pipelines.trust import why_not_allowed
@@ -117,17 +117,20 @@ def run_pipeline(
     """
     pipeline = beam.Pipeline(options=beam_options)
     build_pipeline(pipeline, catalog, source, store, request, options)
-    shows = watch if is_local(beam_options) else nobody_watches
-    try:
-        with shows(options.progress):
-            result = pipeline.run()
-            state = result.wait_until_finish()
-    except Exception as error:
-        raise StoreError(root_cause(str(error))) from error
+    with (watch if is_local(beam_options) else nobody_watches)(options.progress):
+        result, state = _run_to_its_end(pipeline)
     if state != PipelineState.DONE:
         raise StoreError(f"the pipeline ended {state}; {_committed_so_far(store, request)}")
     on_metrics(reported_metrics(result))
     return _outcome(store, request)
+
+
+def _run_to_its_end(pipeline: beam.Pipeline) -> tuple[PipelineResult, str]:
+    try:
+        result = pipeline.run()
+        return result, result.wait_until_finish()
+    except Exception as error:
+        raise StoreError(root_cause(str(error))) from error
 
 
 def _committed_so_far(store: Store, request: SnapshotRequest) -> str:

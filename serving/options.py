@@ -56,6 +56,7 @@ class ServeOptions:
         workers: Processes; each has its own model, the index's files are shared between them.
         runtime_folder: Where workers leave what they tell each other; "" with one worker.
         threads: Processors this process may use.
+        quiet: Log what goes wrong and nothing else.
     """
 
     store_uri: str
@@ -81,3 +82,4 @@ class ServeOptions:
     workers: int = 1
     runtime_folder: str = ""
     threads: int = dataclasses.field(default_factory=processors)
+    quiet: bool = False

@@ -49,7 +49,7 @@ def serve(options: ServeOptions, host: str, port: int, verbose: bool = False) ->
         StoreError: The published version cannot be served.
     """
     with contextlib.closing(_listen(host, port)) as listening, _runtime_folder(options) as options:
-        start_logging(verbose)
+        start_logging(verbose, options.quiet)
         if version := current_version(Store(options.store_uri)):
             LOG.info("opening", extra={"version": version, "store": options.store_uri})
         _raise_file_limit()
@@ -128,7 +128,7 @@ def _build_app(options: ServeOptions, url: str, verbose: bool) -> ASGIApp:
     from serving.versions import Versions
     from serving.watcher import Watcher
 
-    start_logging(verbose)
+    start_logging(verbose, options.quiet)
     if not verbose:
         logging.getLogger().setLevel(logging.CRITICAL)
     open_file_systems()  # importing them takes seconds, and would hold up whoever first looks at a picture in a bucket

@@ -154,6 +154,7 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> int:
         api_keys=read_keys(Path(flags.api_keys)) if flags.api_keys else (),
         cors_origins=tuple(flags.cors),
         workers=flags.workers,
+        quiet=flags.quiet,
     )
     if flags.port > 65535:
         raise UserError(f"--port: expected a number from 0 to 65535, found {flags.port}")

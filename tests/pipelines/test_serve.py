@@ -60,6 +60,10 @@ def test_without_flags_it_serves_this_machine_alone_with_the_usual_limits(served
     assert (host, port, verbose) == ("127.0.0.1", 8080, False)
 
 
+def test_quiet_reaches_the_server(served):
+    assert served("--quiet")[0] == ServeOptions("somewhere", quiet=True)
+
+
 def test_every_flag_has_its_place(served, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("one\n")
